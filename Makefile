@@ -1,0 +1,79 @@
+# Each target first makes the virtual environment it needs: python3 >= 3.11, g++ and make are enough.
+# Progress goes to standard error, so that `make -s cosim ARGS='--json -'` leaves standard output clean.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+JOBS ?= 2
+PRESET ?= enc2
+STEPS ?= 20
+MODE ?= locked
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+
+.PHONY: help cosim faults test lint unit slow clean compiler
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "variables:   PRESET=$(PRESET) STEPS=$(STEPS) MODE=$(MODE) ARGS='more options' PYTHON=$(PYTHON) JOBS=$(JOBS)"
+
+cosim: compiler $(RUN) ## training steps on the kernel, compared with JAX at every stage
+	@$(BIN)/fpga-bridge cosim --preset $(PRESET) --steps $(STEPS) --mode $(MODE) $(ARGS)
+
+faults: compiler $(RUN) ## plant every known fault and check that each is found
+	@$(BIN)/fpga-bridge faults $(ARGS)
+
+test: compiler lint unit ## lint, types and all tests but the slow ones
+
+lint: $(DEV) ## style, format and types
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check . >$(VENV)/format.log 2>&1 || { cat $(VENV)/format.log >&2; exit 1; }
+	@$(BIN)/pyright >$(VENV)/pyright.log 2>&1 || { cat $(VENV)/pyright.log >&2; exit 1; }
+
+unit: compiler $(DEV) ## all tests but the slow ones
+	@$(BIN)/pytest -q -n $(JOBS) $(ARGS)
+
+slow: compiler $(DEV) ## the tests that take minutes
+	@$(BIN)/pytest -q -n $(JOBS) -m slow $(ARGS)
+
+clean: ## remove caches and build outputs; the virtual environment stays
+	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+compiler:
+	@command -v "$${CXX:-g++}" >/dev/null || { \
+	  echo "make: no $${CXX:-g++} found, and the kernel is compiled with it;" \
+	    "install g++ (Debian, Ubuntu: apt install g++) or name another: CXX=clang++ make ..." >&2; exit 1; }
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: Python 3.11 or later is needed, and $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>/dev/null || echo missing); name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: $(PYTHON) cannot make virtual environments;" \
+	    "install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+define install
+@echo "make: installing $(1) into $(VENV), the first time this takes minutes" >&2
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '$(1)' || { \
+  echo "make: pip could not install $(1), its message is above;" \
+    "without a direct network, name an index or a folder of wheels (PIP_INDEX_URL, PIP_FIND_LINKS)" \
+    "and run make again" >&2; exit 1; }
+@touch $@
+endef
+
+$(RUN): pyproject.toml | $(BIN)/python
+	$(call install,.)
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(call install,.[test$(comma)dev])
+	@touch $(RUN)
+
+# A comma of its own would split the argument of `call`.
+comma := ,
