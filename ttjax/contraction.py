@@ -1,0 +1,75 @@
+"""The contraction flows of one TT linear layer: different orders, equal in exact arithmetic.
+
+x (tokens, d_in) times W = A B with A = G_1...G_p (d_in, bond) and B = G_{p+1}...G_{p+q} (bond, d_out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ttjax.errors import UserError
+from ttjax.taps import Tap, no_tap
+from ttjax.tt import Cores, merge_left, merge_right, to_dense
+
+Flow = Literal["dense", "right_to_left", "bidirectional"]
+X = Float[Array, "tokens d_in"]
+Y = Float[Array, "tokens d_out"]
+
+
+def contract(x: X, cores: Cores, n_in: int, flow: Flow, tap: Tap = no_tap) -> Y:
+    """The product y = x W in the order ``flow``; the first ``n_in`` cores carry the input modes.
+
+    Raises:
+        UserError: an unknown flow.
+    """
+    if flow not in FLOWS:
+        raise UserError(f"unknown flow {flow!r}: expected one of {', '.join(get_args(Flow))}")
+    return FLOWS[flow](x, cores, n_in, tap)
+
+
+def dense(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:
+    """Forms W (d_in, d_out) and multiplies: the cost of the uncompressed layer, plus the forming."""
+    return x @ to_dense(cores, n_in)
+
+
+def right_to_left(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:
+    """Lets x meet one core at a time: the order of arXiv 2501.06663's baseline (section III).
+
+    On the way in, the state (tokens, r_{k-1}, n_k, modes still to come) loses a mode at each core; on the
+    way out, the state (tokens, modes made, r_{k-1}) gains one.
+    """
+    tokens = x.shape[0]
+    in_modes = [core.shape[1] for core in cores[:n_in]]
+    state = x.reshape(tokens, 1, -1)
+    for k, core in enumerate(cores[:n_in]):
+        r, n, s = core.shape
+        state = state.reshape(tokens, r, n, prod(in_modes[k + 1 :]))
+        state = jnp.einsum("trnm,rns->tsm", state, core)
+    state = state.reshape(tokens, -1)
+    for core in cores[n_in:]:
+        r, n, s = core.shape
+        state = state.reshape(-1, r) @ core.reshape(r, n * s)
+    return state.reshape(tokens, -1)
+
+
+def bidirectional(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:
+    """Merges the two halves first, independently of x, then x A B; W is never formed (section III, BTT).
+
+    The merged halves are what the backward pass uses again. Taps: ``left`` A, ``right`` B, ``bond`` x A.
+    """
+    left = tap("left", merge_left(cores[:n_in])[-1])
+    right = tap("right", merge_right(cores[n_in:])[-1])
+    bond = tap("bond", x @ left)
+    return bond @ right
+
+
+FLOWS: dict[str, Callable[[X, Cores, int, Tap], Y]] = {
+    "dense": dense,
+    "right_to_left": right_to_left,
+    "bidirectional": bidirectional,
+}

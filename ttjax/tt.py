@@ -1,0 +1,192 @@
+"""Tensor-train formats of a matrix and of an embedding table: counts, initialisation, conversion.
+
+A TT matrix W (N_in, N_out) has cores G_k (r_{k-1}, n_k, r_k), input modes first, so that
+W[(i1..ip), (o1..oq)] = G_1[i1] ... G_p[ip] G_{p+1}[o1] ... G_{p+q}[oq] (arXiv 2501.06663, section II).
+A TTM table has cores F_k (r_{k-1}, m_k, n_k, r_k): row digit and column digit of one position share a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ttjax.batch import Ids
+from ttjax.errors import UserError
+
+Cores = Sequence[Array]
+
+
+def core_shapes(modes: Sequence[int], ranks: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Shapes (r_{k-1}, n_k, r_k) of TT cores with those modes and ``len(modes) + 1`` ranks."""
+    return [(ranks[k], modes[k], ranks[k + 1]) for k in range(len(modes))]
+
+
+def ttm_core_shapes(
+    row_modes: Sequence[int], column_modes: Sequence[int], ranks: Sequence[int]
+) -> list[tuple[int, int, int, int]]:
+    """Shapes (r_{k-1}, m_k, n_k, r_k) of TTM cores with those row and column modes."""
+    return [(ranks[k], row_modes[k], column_modes[k], ranks[k + 1]) for k in range(len(row_modes))]
+
+
+def init_cores(
+    key: Array, shapes: Sequence[tuple[int, ...]], std: float, dtype: jnp.dtype = jnp.float32
+) -> list[Array]:
+    """Normal cores whose *product* has entries of standard deviation ``std``.
+
+    An entry of the product sums prod(interior ranks) terms, each a product of len(shapes)
+    independent factors: var = prod(ranks) * s^(2 * len(shapes)), solved for the cores' own s.
+    """
+    ranks = prod(shape[-1] for shape in shapes)
+    core_std = (std**2 / ranks) ** (1 / (2 * len(shapes)))
+    keys = jax.random.split(key, len(shapes))
+    return [core_std * jax.random.normal(k, shape, dtype) for k, shape in zip(keys, shapes, strict=True)]
+
+
+def merge_left(cores: Cores) -> list[Float[Array, "n r"]]:
+    """Running products A_k = A_{k-1} G_k from the left, A_k of shape (n_1...n_k, r_k); the last is the half.
+
+    Only reshapes of row-major arrays and 2-D products: (N, r) (r, n s) -> (N, n s) = (N n, s).
+    """
+    products = [cores[0].reshape(-1, cores[0].shape[-1])]
+    for core in cores[1:]:
+        r, n, s = core.shape
+        products.append((products[-1] @ core.reshape(r, n * s)).reshape(-1, s))
+    return products
+
+
+def merge_right(cores: Cores) -> list[Float[Array, "r n"]]:
+    """Running products B_k = G_k B_{k+1} from the right, B_k (r_{k-1}, n_k...n_q); the last is the half.
+
+    ``cores`` in their usual order; the first product returned is the last core itself.
+    """
+    products = [cores[-1].reshape(cores[-1].shape[0], -1)]
+    for core in reversed(cores[:-1]):
+        r, n, s = core.shape
+        products.append((core.reshape(r * n, s) @ products[-1]).reshape(r, -1))
+    return products
+
+
+def to_dense(cores: Cores, n_in: int) -> Float[Array, "d_in d_out"]:
+    """The matrix W (d_in, d_out) of TT cores, the first ``n_in`` of which carry the input modes."""
+    return merge_left(cores[:n_in])[-1] @ merge_right(cores[n_in:])[-1]
+
+
+def from_dense(
+    matrix: Float[np.ndarray, "d_in d_out"],
+    in_modes: Sequence[int],
+    out_modes: Sequence[int],
+    *,
+    max_rank: int | None = None,
+    rel_error: float | None = None,
+) -> list[Float[np.ndarray, "_ _ _"]]:
+    """TT cores of a matrix by TT-SVD, bounded by rank or by relative Frobenius error (or both).
+
+    Raises:
+        UserError: the modes don't multiply to the matrix's shape, or no usable bound is given.
+    """
+    if matrix.shape != (prod(in_modes), prod(out_modes)):
+        raise UserError(
+            f"from_dense: modes multiply to {(prod(in_modes), prod(out_modes))}, the matrix is {matrix.shape}"
+        )
+    tensor = matrix.reshape(*in_modes, *out_modes)
+    return tt_svd(tensor, max_rank=max_rank, rel_error=rel_error)
+
+
+def ttm_row(cores: Cores, digits: Int[Array, " k"]) -> Float[Array, " d"]:
+    """Row of a TTM table (d = prod of column modes) from the row's mixed-radix digits.
+
+    A digit picks a TT core out of each TTM core; the row is their product, right cores first, which
+    at ranks above one is the cheaper order and never builds the table.
+    """
+    picked = [core[:, digits[k]] for k, core in enumerate(cores)]
+    return merge_right(picked)[-1].reshape(-1)
+
+
+def digits_of(index: Ids, modes: Sequence[int]) -> Int[Array, "... k"]:
+    """Mixed-radix digits of a row index, the most significant first."""
+    digits = []
+    for mode in reversed(modes):
+        digits.append(index % mode)
+        index = index // mode
+    return jnp.stack(digits[::-1], axis=-1)
+
+
+def ttm_to_dense(cores: Cores) -> Float[Array, "m n"]:
+    """The whole table (prod(m_k), prod(n_k)) of TTM cores."""
+    table = jnp.ones((1, 1, 1), cores[0].dtype)
+    for core in cores:
+        rows, columns, _ = table.shape
+        _, m, n, s = core.shape
+        table = jnp.einsum("abr,rmns->ambns", table, core).reshape(rows * m, columns * n, s)
+    return table[:, :, 0]
+
+
+def ttm_from_dense(
+    table: Float[np.ndarray, "m n"],
+    row_modes: Sequence[int],
+    column_modes: Sequence[int],
+    *,
+    max_rank: int | None = None,
+    rel_error: float | None = None,
+) -> list[Float[np.ndarray, "_ _ _ _"]]:
+    """TTM cores of a table by TT-SVD over the paired modes (m_k, n_k), bounded by rank or relative error.
+
+    Raises:
+        UserError: the modes don't multiply to the table's shape, or no usable bound is given.
+    """
+    if table.shape != (prod(row_modes), prod(column_modes)):
+        raise UserError(
+            f"ttm_from_dense: modes multiply to {(prod(row_modes), prod(column_modes))},"
+            f" the table is {table.shape}"
+        )
+    n = len(row_modes)
+    interleaved = [axis for k in range(n) for axis in (k, n + k)]
+    paired = table.reshape(*row_modes, *column_modes).transpose(interleaved)
+    modes = [row_modes[k] * column_modes[k] for k in range(n)]
+    cores = tt_svd(paired.reshape(modes), max_rank=max_rank, rel_error=rel_error)
+    return [
+        core.reshape(core.shape[0], row_modes[k], column_modes[k], core.shape[2])
+        for k, core in enumerate(cores)
+    ]
+
+
+def tt_svd(
+    tensor: Float[np.ndarray, "..."], *, max_rank: int | None = None, rel_error: float | None = None
+) -> list[Float[np.ndarray, "_ _ _"]]:
+    """TT cores of a tensor by successive truncated SVDs (Oseledets 2011, algorithm 1).
+
+    With ``rel_error`` each of the d-1 truncations may drop rel_error * |tensor| / sqrt(d - 1), so the whole
+    error is at most rel_error * |tensor| (his theorem 2.2). ``max_rank`` cuts further and voids that bound.
+
+    Raises:
+        UserError: neither bound is given, a rank below 1, or a negative error.
+    """
+    if max_rank is None and rel_error is None:
+        raise UserError("tt_svd: expected max_rank or rel_error, found neither")
+    if max_rank is not None and max_rank < 1:
+        raise UserError(f"tt_svd: expected max_rank from 1 up, found {max_rank}")
+    if rel_error is not None and rel_error < 0:
+        raise UserError(f"tt_svd: expected rel_error from 0 up, found {rel_error}")
+    modes = tensor.shape
+    budget = (rel_error or 0.0) * float(np.linalg.norm(tensor)) / max(1, len(modes) - 1) ** 0.5
+    cores = []
+    rest = tensor.reshape(1, -1)
+    for mode in modes[:-1]:
+        rank_before = rest.shape[0]
+        u, s, vt = np.linalg.svd(rest.reshape(rank_before * mode, -1), full_matrices=False)
+        rank = len(s) if rel_error is None else _smallest_rank(s, budget)
+        rank = min(rank, max_rank) if max_rank is not None else rank
+        cores.append(u[:, :rank].reshape(rank_before, mode, rank))
+        rest = s[:rank, None] * vt[:rank]
+    return [*cores, rest.reshape(rest.shape[0], modes[-1], 1)]
+
+
+def _smallest_rank(singular_values: Float[np.ndarray, " s"], budget: float) -> int:
+    """Fewest singular values (at least one) that leave a tail of norm ``budget`` or less."""
+    tails = np.sqrt(np.cumsum(singular_values[::-1] ** 2))[::-1]
+    return max(1, int(np.count_nonzero(tails > budget)))
