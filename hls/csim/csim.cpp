@@ -1,0 +1,55 @@
+// The kernel as a shared library for simulation: the same entry as in hardware, run with the arithmetic mode
+// of AMD's floating-point operators, which flush denormal numbers to zero (PG060).
+#include "ttfpga_config.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,
+                              float* results, float* trace_out, const uint32_t* overrides);
+
+namespace {
+
+/// Flush-to-zero and denormals-are-zero for as long as it lives; the caller's mode comes back after.
+class FlushDenormals {
+#if defined(__x86_64__)
+ public:
+  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }
+  ~FlushDenormals() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#elif defined(__aarch64__)
+ public:
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" ::"r"(saved_ | (1ull << 24)));
+  }
+  ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
+
+ private:
+  uint64_t saved_;
+#else
+#error "csim needs a way to flush denormals on this processor, as the hardware's operators do"
+#endif
+};
+
+}  // namespace
+
+extern "C" {
+
+/// The layout hash this library was built with: ttfpga::kHashWords words.
+const uint32_t* ttfpga_csim_layout_hash() { return ttfpga::kLayoutHash; }
+
+/// Lengths in elements, so that the host can refuse a buffer of another size: image, trace.
+uint32_t ttfpga_csim_image_words() { return ttfpga::kImageWords; }
+uint32_t ttfpga_csim_trace_words() { return ttfpga::trace::kWords; }
+
+/// One kernel command; trace_out and overrides may be null.
+void ttfpga_csim_run(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,
+                     float* results, float* trace_out, const uint32_t* overrides) {
+  const FlushDenormals flush;
+  ttfpga_kernel(command, n_examples, examples, image, results, trace_out, overrides);
+}
+}

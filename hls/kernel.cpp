@@ -1,0 +1,78 @@
+// The accelerator's top function: commands LOAD, STEP, INFER and STORE over AXI. Parameters, gradients and
+// activations stay in on-chip arrays from one command to the next.
+#include "step.hpp"
+
+namespace ttfpga {
+
+enum Command : uint32_t { kLoad = 0, kStep = 1, kInfer = 2, kStore = 3 };
+
+// The first word of results; small whole numbers, exact as floats.
+constexpr float kDone = 0.0f;
+constexpr float kWrongLayout = 1.0f;
+constexpr float kUnknownCommand = 2.0f;
+
+/// Whether the image was packed for the memory layout this kernel was built with.
+inline bool layout_matches(const uint32_t* image) {
+  bool same = true;
+HASH:
+  for (int i = 0; i < kHashWords; ++i) same = same && image[i] == kLayoutHash[i];
+  return same;
+}
+
+}  // namespace ttfpga
+
+/// One command.
+///
+/// examples: n_examples records of kExampleWords words (STEP, INFER).
+/// image: the layout hash, then all banks of parameters (read by LOAD, written by STORE).
+/// results: a status, then for STEP three losses an example, for INFER kLogits numbers an example.
+extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,
+                              float* results
+#if TTFPGA_TAPS
+                              ,
+                              float* trace_out, const uint32_t* overrides
+#endif
+) {
+#pragma HLS INTERFACE m_axi port = examples offset = slave bundle = gmem0
+#pragma HLS INTERFACE m_axi port = image offset = slave bundle = gmem1
+#pragma HLS INTERFACE m_axi port = results offset = slave bundle = gmem0
+#pragma HLS INTERFACE s_axilite port = command
+#pragma HLS INTERFACE s_axilite port = n_examples
+#pragma HLS INTERFACE s_axilite port = return
+  using namespace ttfpga;
+  results[0] = kDone;
+#if TTFPGA_TAPS
+  const Taps taps = {trace_out, overrides};
+#else
+  const Taps taps = {};
+#endif
+
+  if (command == kLoad) {
+    if (layout_matches(image)) {
+      EachBank<kBanks - 1>::load(image);
+    } else {
+      results[0] = kWrongLayout;
+    }
+  } else if (command == kStore) {
+  STORE_HASH:
+    for (int i = 0; i < kHashWords; ++i) image[i] = kLayoutHash[i];
+    EachBank<kBanks - 1>::store(image);
+  } else if (command == kStep || command == kInfer) {
+  EXAMPLES:
+    for (uint32_t n = 0; n < n_examples; ++n) {
+#pragma HLS loop_tripcount min = 1 max = 4096
+      Example example;
+      read_example(examples, static_cast<int>(n) * kExampleWords, example);
+      if (command == kStep) {
+        float losses[3];
+        train_step(example, losses, taps);
+      STORE_LOSSES:
+        for (int i = 0; i < 3; ++i) results[1 + static_cast<int>(n) * 3 + i] = losses[i];
+      } else {
+        infer(example, results, 1 + static_cast<int>(n) * kLogits);
+      }
+    }
+  } else {
+    results[0] = kUnknownCommand;
+  }
+}
