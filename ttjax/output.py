@@ -1,0 +1,77 @@
+"""Where a command's words and its JSON go: text to a console, results to a file or standard output.
+
+With JSON on standard output ("-") nothing else is written there: the text goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ttjax.errors import UserError
+
+
+class Output:
+    """The two outputs of one command, made before its work so that a wrong path costs nothing.
+
+    ``json``: the command's ``--json`` option, a path, "-" for standard output, or None for no JSON.
+
+    Raises:
+        UserError: the JSON file couldn't be written at that path.
+    """
+
+    def __init__(self, json: str | None) -> None:
+        if json is not None and json != "-":
+            _check_file(Path(json))
+        self._json = json
+        self.console = Console(stderr=json == "-")
+
+    def say(self, line: str) -> None:
+        """Print one line of text as it is: no markup, no colours, no folding."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def write_json(self, obj: object) -> None:
+        """Write ``obj`` where ``--json`` says; without that option, nowhere."""
+        if self._json is not None:
+            write_json(self._json, obj)
+
+
+def write_json(path: str | Path, obj: object) -> None:
+    """Write ``obj`` as JSON to a file, whole or not at all, or to standard output for "-".
+
+    Raises:
+        UserError: the file's folder doesn't exist, the path is not a regular file, or writing fails.
+        ValueError: a number is NaN or infinite; nothing is written.
+    """
+    text = json.dumps(obj, indent=2, allow_nan=False) + "\n"
+    if str(path) == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    target = _check_file(Path(path))
+    # Not from tempfile, whose files only their owner can read.
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, target)
+    except OSError as error:
+        raise UserError(
+            f"{path}: can't write the JSON file ({error.strerror}): choose another path"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_file(path: Path) -> Path:
+    """The path behind links, after checking that a regular file is or can be there."""
+    target = path.resolve()
+    if not target.parent.is_dir():
+        raise UserError(f"{path}: expected an existing folder {target.parent}, found none: make it first")
+    if target.exists() and not target.is_file():
+        raise UserError(f"{path}: expected a regular file to write or replace, found something else")
+    return target
