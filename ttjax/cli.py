@@ -1,0 +1,76 @@
+"""The command line `ttjax`: its commands, and what becomes of errors.
+
+Status 0 is success, 2 a user's mistake (one line on standard error), 130 an interruption.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from ttjax.cli_info import Info
+from ttjax.cli_train import Train
+from ttjax.data.cli import DataFetch, DataShow
+from ttjax.errors import UserError
+
+DESCRIPTION = """Train a tensor-train transformer for intents and slots, and see what it costs.
+
+Examples: ttjax info --preset enc2 --format tt
+          ttjax data show --data travel
+          ttjax train --preset enc2 --epochs 16 --json results.json"""
+
+_DataCommand = (
+    Annotated[DataShow, tyro.conf.subcommand("show")] | Annotated[DataFetch, tyro.conf.subcommand("fetch")]
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Show the statistics of a corpus (alone: of the default one), or fetch ATIS.
+
+    Examples: ttjax data
+              ttjax data show --data travel
+              ttjax data fetch
+    """
+
+    command: Annotated[_DataCommand, tyro.conf.arg(name="")] = field(default_factory=DataShow)
+
+    def run(self) -> int:
+        """Run the chosen command; returns its exit status."""
+        return self.command.run()
+
+
+_Command = (
+    Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command that ``args`` (default: the process's own) name; returns the exit status."""
+    return exit_status(lambda: tyro.cli(_Command, prog="ttjax", description=DESCRIPTION, args=args).run())
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """The command's own status; 2 and its one line on standard error for a UserError.
+
+    130 on Ctrl-C, 141 when the reader of standard output has gone.
+    """
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has gone: nothing more to say, and nobody to say it to at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

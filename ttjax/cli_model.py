@@ -1,0 +1,88 @@
+"""The options by which every command chooses a model: a preset, and what to change in it.
+
+Checked by ``ModelConfig`` and ``preset``, so that a wrong choice is one line of error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from ttjax.config import ModelConfig, preset
+from ttjax.contraction import Flow
+from ttjax.errors import UserError
+
+# Options that replace the ModelConfig field of the same name.
+_SAME_NAME = ("format", "seq_len", "vocab_size", "in_modes", "out_modes", "vocab_modes", "embed_modes")
+
+
+@dataclass(frozen=True)
+class ModelArgs:
+    """A preset and changes to it; what isn't given stays as the preset has it."""
+
+    preset: str = "enc2"
+    """Model to start from: enc2, enc4 or enc6 (the paper's), or tiny (for tests)."""
+    format: str | None = None
+    """tt (tensor-train) or dense (uncompressed)."""
+    blocks: int | None = None
+    """Number of encoder blocks."""
+    seq_len: int | None = None
+    """Tokens of a sentence, [CLS] included."""
+    vocab_size: int | None = None
+    """Rows of the embedding; must be the product of the vocab modes."""
+    in_modes: tuple[int, ...] | None = None
+    """Input modes of a linear layer; multiply to the model's width."""
+    out_modes: tuple[int, ...] | None = None
+    """Output modes of a linear layer; multiply to the model's width."""
+    rank: int | None = None
+    """Every interior TT rank of the linear layers."""
+    tt_ranks: tuple[int, ...] | None = None
+    """All TT ranks of the linear layers, instead of --rank; 1 at both ends."""
+    vocab_modes: tuple[int, ...] | None = None
+    """Row modes of the embedding; multiply to the vocabulary size."""
+    embed_modes: tuple[int, ...] | None = None
+    """Column modes of the embedding; multiply to the model's width."""
+    embedding_rank: int | None = None
+    """Every interior TTM rank of the embedding."""
+    ttm_ranks: tuple[int, ...] | None = None
+    """All TTM ranks of the embedding, instead of --embedding-rank; 1 at both ends."""
+
+    def config(self) -> ModelConfig:
+        """The validated configuration.
+
+        Raises:
+            UserError: an unknown preset, numbers that don't fit together, or ranks given twice.
+        """
+        start = preset(self.preset)
+        changes: dict[str, Any] = {name: getattr(self, name) for name in _SAME_NAME}
+        changes["n_blocks"] = self.blocks
+        n_cores = len(self.in_modes or start.in_modes) + len(self.out_modes or start.out_modes)
+        changes["tt_ranks"] = _ranks("rank", self.rank, "tt-ranks", self.tt_ranks, n_cores)
+        n_cores = len(self.vocab_modes or start.vocab_modes)
+        changes["ttm_ranks"] = _ranks(
+            "embedding-rank", self.embedding_rank, "ttm-ranks", self.ttm_ranks, n_cores
+        )
+        return start.replace(**{name: value for name, value in changes.items() if value is not None})
+
+
+def checked_flow(flow: str) -> Flow:
+    """The contraction flow of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if flow not in get_args(Flow):
+        raise UserError(f"unknown flow {flow!r}: expected one of {', '.join(get_args(Flow))}")
+    return cast(Flow, flow)
+
+
+def _ranks(
+    one_name: str, one: int | None, all_name: str, every: tuple[int, ...] | None, n_cores: int
+) -> tuple[int, ...] | None:
+    if one is None:
+        return every
+    if every is not None:
+        raise UserError(f"expected --{one_name} or --{all_name}, found both: leave one out")
+    if one < 1:
+        raise UserError(f"--{one_name}: expected a whole number from 1 up, found {one}")
+    return (1, *[one] * (n_cores - 1), 1)
