@@ -1,0 +1,34 @@
+"""The command line `fpga-bridge`; statuses as in ``ttjax.cli``, and 1 where the two sides disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from fpga_bridge.cli_cosim import Cosim
+from fpga_bridge.cli_faults import Faults
+from fpga_bridge.cli_kernel import Build, Layout, Lint
+from ttjax.cli import exit_status
+
+DESCRIPTION = """Drive the tensor-train training kernel and hold it against JAX.
+
+Examples: fpga-bridge cosim --preset enc2 --steps 20
+          fpga-bridge faults
+          fpga-bridge layout --preset enc4"""
+
+_Command = (
+    Annotated[Cosim, tyro.conf.subcommand("cosim")]
+    | Annotated[Faults, tyro.conf.subcommand("faults")]
+    | Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Layout, tyro.conf.subcommand("layout")]
+    | Annotated[Lint, tyro.conf.subcommand("lint")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command that ``args`` (default: the process's own) name; returns the exit status."""
+    return exit_status(
+        lambda: tyro.cli(_Command, prog="fpga-bridge", description=DESCRIPTION, args=args).run()
+    )

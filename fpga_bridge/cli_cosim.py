@@ -1,0 +1,131 @@
+"""The command `fpga-bridge cosim`: real sentences through the kernel and through JAX, step by step."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fpga_bridge.agreement import Criterion
+from fpga_bridge.build import build_kernel
+from fpga_bridge.csim import CsimDevice
+from fpga_bridge.faults import Fault, find_fault
+from fpga_bridge.lockstep import Report, cosimulate
+from fpga_bridge.manifest import make_manifest
+from fpga_bridge.report import keep_arrays, stage_table, summary, to_json
+from ttjax import Batch, ModelConfig, UserError, init_params
+from ttjax.cli_model import ModelArgs
+from ttjax.data import Corpus, build_vocabulary, config_for, encode, load_corpus
+from ttjax.output import Output
+
+
+@dataclass(frozen=True)
+class Cosim:
+    """Run the same SGD steps on the kernel (C simulation) and on JAX, and compare every stage.
+
+    Exit status 0: every trace point of every step agrees. 1: the first that does not is named.
+
+    Examples: fpga-bridge cosim --preset enc2 --steps 20
+              fpga-bridge cosim --preset tiny --mode isolated --json report.json
+              fpga-bridge cosim --preset tiny --fault dropped_mask
+    """
+
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+    steps: int = 20
+    """Training sentences to step through, drawn from the training split."""
+    mode: str = "locked"
+    """locked: each step starts from the device's state. free: all run on alone, to see the drift.
+    isolated: each stage gets the float64 evaluation's inputs, so that its error is its own."""
+    data: str | None = None
+    """Corpus: a folder, "atis" or "travel". Default: $TTJAX_DATA, else ATIS if it is cached or can be
+    fetched, else travel, which is synthetic."""
+    rate: float = 1e-3
+    """Learning rate of every step."""
+    seed: int = 0
+    """Of the parameters' start and of the sentences drawn."""
+    multiple: float = Criterion.multiple
+    """Agreement: the device's error may be this many times float32's own."""
+    fault: str | None = None
+    """Plant a fault in the kernel before it is built; `fpga-bridge faults --list` names them."""
+    kernel: Path | None = None
+    """A kernel built before by `fpga-bridge build`, instead of building it now."""
+    keep: Path = Path("cosim-divergence.npz")
+    """Where the arrays of both sides go if a step disagrees."""
+    json: str | None = None
+    """File for the report as JSON; - for standard output."""
+
+    def run(self) -> int:
+        """Run, print, write; returns the exit status."""
+        out = Output(self.json)
+        fault = None if self.fault is None else find_fault(self.fault)
+        if fault is not None and self.kernel is not None:
+            raise UserError("expected --fault or --kernel, found both: a fault is planted in a fresh build")
+        if self.steps < 1:
+            raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
+        start = self.model.config()
+        corpus = load_corpus(self.data, notify=out.say)
+        config, batch = draw_sentences(corpus, start, self.steps, self.seed)
+        with out.console.status("building the kernel"):
+            device = open_csim(config, fault, self.kernel)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=out.console, transient=True) as progress:
+            task = progress.add_task(f"{self.mode} steps", total=self.steps)
+            report = cosimulate(
+                device,
+                init_params(jax.random.key(self.seed), config),
+                batch,
+                np.full(self.steps, self.rate, np.float32),
+                mode=self.mode,  # type: ignore[arg-type]  # cosimulate refuses an unknown one
+                criterion=Criterion(multiple=self.multiple),
+                progress=lambda: progress.advance(task),
+            )
+        out.console.print(stage_table(report))
+        for line in summary(report):
+            out.say(line)
+        if report.failing:
+            keep_arrays(report.failing, self.keep)
+            out.say(f"arrays of both sides: {self.keep}")
+        out.write_json(self._json(report, config, corpus))
+        return 0 if report.agree else 1
+
+    def _json(self, report: Report, config: ModelConfig, corpus: Corpus) -> dict[str, object]:
+        data = {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest}
+        return {
+            **to_json(report),
+            "preset": self.model.preset,
+            "config": dataclasses.asdict(config),
+            "data": data,
+            "rate": self.rate,
+            "seed": self.seed,
+            "fault": self.fault,
+            "device": "csim",
+        }
+
+
+def draw_sentences(corpus: Corpus, start: ModelConfig, n: int, seed: int) -> tuple[ModelConfig, Batch]:
+    """The config with the corpus's label counts, and n training sentences drawn without repetition.
+
+    Raises:
+        UserError: the corpus has fewer.
+    """
+    vocabulary = build_vocabulary(corpus, start.vocab_size)
+    config = config_for(start, vocabulary)
+    sentences = encode(corpus.train, vocabulary, config.seq_len).batch
+    available = len(sentences.length)
+    if n > available:
+        raise UserError(f"--steps: expected at most the {available} training sentences, found {n}")
+    drawn = np.random.default_rng(seed).permutation(available)[:n]
+    return config, Batch(*(np.asarray(field)[drawn] for field in sentences))
+
+
+def open_csim(config: ModelConfig, fault: Fault | None = None, kernel: Path | None = None) -> CsimDevice:
+    """The csim device of a config: freshly built, with a fault planted, or from a library built before."""
+    if fault is not None:
+        kernel = build_kernel(make_manifest(config), fault.sources())
+    return CsimDevice(config, kernel)

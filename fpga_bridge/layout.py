@@ -1,0 +1,202 @@
+"""The memory map: every element of every parameter to (bank, word, lane) of the on-chip memory.
+
+A first map: tensors of one kind and position share a bank across all layers (all first cores in one, all
+biases in one), one after the other in order of execution. Packing follows it, both ways.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt32
+
+from ttjax import ModelConfig, Params, UserError, flatten, unflatten
+from ttjax.params import check_params, linear_names, parameter_shapes
+
+# Lanes of a word are consecutive elements along a tensor's innermost axis, at most this many.
+MAX_LANES = 16
+HASH_WORDS = 8
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one parameter lies: from element ``start`` of its bank on, axes permuted to ``axes``."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    bank: int
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """One on-chip array: ``words`` words of ``lanes`` float32; ``offset`` is where it begins in the image."""
+
+    name: str
+    lanes: int
+    words: int
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.words * self.lanes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The map of one config. The image is the layout hash (8 words), then the banks one after the other."""
+
+    config: ModelConfig
+    banks: tuple[Bank, ...]
+    placements: tuple[Placement, ...]
+
+    @cached_property
+    def hash(self) -> UInt32[np.ndarray, " 8"]:
+        """SHA-256 of the config and the map: what a kernel and an image must share to fit each other."""
+        content = json.dumps(
+            [asdict(self.config), [asdict(b) for b in self.banks], [asdict(p) for p in self.placements]],
+            sort_keys=True,
+        )
+        return np.frombuffer(hashlib.sha256(content.encode()).digest(), np.uint32)
+
+    @property
+    def image_words(self) -> int:
+        """Length of the image in 32-bit words, the hash included."""
+        return HASH_WORDS + self.size
+
+    @property
+    def size(self) -> int:
+        """Elements of all banks."""
+        return sum(bank.size for bank in self.banks)
+
+    def pack(self, params: Params) -> UInt32[np.ndarray, " words"]:
+        """The memory image of float32 parameters.
+
+        Raises:
+            UserError: a parameter is missing, unknown, misshapen or not float32.
+        """
+        check_params(params, self.config)
+        leaves = {name: np.asarray(leaf) for name, leaf in flatten(params).items()}
+        for name, leaf in leaves.items():
+            if leaf.dtype != np.float32:
+                raise UserError(f"pack: {name} expected float32, found {leaf.dtype}")
+        image = np.empty(self.image_words, np.uint32)
+        image[:HASH_WORDS] = self.hash
+        elements = image[HASH_WORDS:].view(np.float32)
+        for p in self.placements:
+            at = self.banks[p.bank].offset - HASH_WORDS + p.start
+            elements[at : at + p.size] = leaves[p.name].transpose(p.axes).reshape(-1)
+        return image
+
+    def unpack(self, image: UInt32[np.ndarray, " words"]) -> Params:
+        """Parameters (copies, float32) of a memory image.
+
+        Raises:
+            UserError: the image has another length, or was packed for another layout.
+        """
+        if image.shape != (self.image_words,):
+            raise UserError(f"unpack: expected an image of {self.image_words} words, found {image.shape}")
+        if not np.array_equal(image[:HASH_WORDS], self.hash):
+            raise UserError("unpack: the image was packed for another configuration; pack it again")
+        return unflatten(self.split(image[HASH_WORDS:].view(np.float32)))
+
+    def split(self, elements: Float32[np.ndarray, " size"]) -> dict[str, Float32[np.ndarray, "..."]]:
+        """Tensors by parameter name (copies) of a run of elements that lie as in the banks."""
+        tensors = {}
+        for p in self.placements:
+            at = self.banks[p.bank].offset - HASH_WORDS + p.start
+            on_chip = elements[at : at + p.size].reshape([p.shape[a] for a in p.axes])
+            tensors[p.name] = on_chip.transpose(np.argsort(p.axes)).copy()
+        return tensors
+
+    def address(self, name: str) -> Int64[np.ndarray, "... 3"]:
+        """(bank, word, lane) of each element of a parameter, as an array of its shape with a last axis of 3.
+
+        Raises:
+            KeyError: no parameter has that name.
+        """
+        p = {p.name: p for p in self.placements}[name]
+        element = np.arange(p.start, p.start + p.size).reshape([p.shape[a] for a in p.axes])
+        element = element.transpose(np.argsort(p.axes))
+        lanes = self.banks[p.bank].lanes
+        return np.stack([np.full_like(element, p.bank), element // lanes, element % lanes], axis=-1)
+
+    def bank_index(self, name: str) -> int:
+        """Number of the bank of that name."""
+        return next(i for i, bank in enumerate(self.banks) if bank.name == name)
+
+
+def make_layout(config: ModelConfig) -> Layout:
+    """The map for a config.
+
+    Raises:
+        UserError: the config is not a tensor-train one (the kernel has no plain matrices).
+    """
+    if config.format != "tt":
+        raise UserError("the kernel is tensor-train only: expected format 'tt', found 'dense'")
+    shapes = parameter_shapes(config)
+    banks: list[Bank] = []
+    placements: list[Placement] = []
+    offset = HASH_WORDS
+    for bank_name, names in _groups(config).items():
+        axes = _axes(bank_name, len(shapes[names[0]]))
+        start = 0
+        for name in names:
+            placements.append(Placement(name, shapes[name], axes, len(banks), start))
+            start += prod(shapes[name])
+        lanes = _lanes([shapes[names[0]][a] for a in axes])
+        banks.append(Bank(bank_name, lanes, start // lanes, offset))
+        offset += start
+    return Layout(config, tuple(banks), tuple(placements))
+
+
+def _groups(config: ModelConfig) -> dict[str, list[str]]:
+    """Parameters by bank, in order of execution."""
+    linears = linear_names(config)
+    blocks = range(config.n_blocks)
+    norms = ["embed_norm", *(f"block{b}.norm{i}" for b in blocks for i in (1, 2)), "slot_norm"]
+    n_cores = len(config.in_modes) + len(config.out_modes)
+    return {
+        **{f"linear_core{k}": _of(linears, f"core{k}") for k in range(n_cores)},
+        "linear_bias": _of(linears, "bias"),
+        **{f"embed_core{k}": [f"embed.core{k}"] for k in range(len(config.vocab_modes))},
+        "position": ["embed.position"],
+        "norm_scale": _of(norms, "scale"),
+        "norm_bias": _of(norms, "bias"),
+        "intent_weight": ["intent_out.weight"],
+        "intent_bias": ["intent_out.bias"],
+        "slot_weight": ["slot_out.weight"],
+        "slot_bias": ["slot_out.bias"],
+    }
+
+
+def _of(layers: Iterable[str], part: str) -> list[str]:
+    return [f"{layer}.{part}" for layer in layers]
+
+
+def _axes(bank: str, n_axes: int) -> tuple[int, ...]:
+    """On-chip order of a tensor's axes.
+
+    A TTM core keeps its row digit outermost: a token reads one digit's slice, and a contraction wants it
+    contiguous.
+    """
+    return (1, 0, 2, 3) if bank.startswith("embed_core") else tuple(range(n_axes))
+
+
+def _lanes(shape: list[int]) -> int:
+    """The widest divisor, up to MAX_LANES, of the innermost axis longer than 1."""
+    inner = next((n for n in reversed(shape) if n > 1), 1)
+    return max(d for d in range(1, min(inner, MAX_LANES) + 1) if inner % d == 0)

@@ -1,0 +1,293 @@
+"""The rules for kernel sources, and the walk over one source's syntax tree that checks them.
+
+Bodies of templates are read as written; what hangs on a template's argument gets the benefit of the doubt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+RULES = {
+    "parse": "the source must compile as C++14",
+    "heap": "no memory is allocated at run time",
+    "recursion": "no function reaches itself (template recursion that ends at compile time may)",
+    "std": "of the standard library only sqrt and the integer types",
+    "library": "no call into a library but sqrt: its bits or its hardware would be the library's choice",
+    "virtual": "no virtual functions or virtual bases",
+    "exception": "no throw, no try",
+    "rtti": "no dynamic_cast, no typeid",
+    "function-pointer": "no pointers or references to functions, no pointers to members",
+    "loop": "loops are written with for; no while, do, range-for, goto",
+    "loop-label": "every loop has a name, as reports and directives speak of loops by name",
+    "loop-bound": "a loop's bound is a constant, or its body opens with #pragma HLS loop_tripcount",
+    "double": "no double precision: a missing f after a literal costs a double adder",
+    "array-size": "every array has a size known at compile time",
+}
+
+ALLOWED_STD = re.compile(r"sqrt|size_t|ptrdiff_t|u?int(_fast|_least)?(8|16|32|64)_t")
+
+_BY_KIND = {
+    "CXX_NEW_EXPR": ("heap", "new"),
+    "CXX_DELETE_EXPR": ("heap", "delete"),
+    "CXX_THROW_EXPR": ("exception", "throw"),
+    "CXX_TRY_STMT": ("exception", "try"),
+    "CXX_DYNAMIC_CAST_EXPR": ("rtti", "dynamic_cast"),
+    "CXX_TYPEID_EXPR": ("rtti", "typeid"),
+    "WHILE_STMT": ("loop", "while"),
+    "DO_STMT": ("loop", "do"),
+    "CXX_FOR_RANGE_STMT": ("loop", "range-based for"),
+    "GOTO_STMT": ("loop", "goto"),
+    "INDIRECT_GOTO_STMT": ("loop", "goto through a pointer"),
+}
+_ALLOCATORS = {"malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "alloca"}
+_METHODS = {"CXX_METHOD", "CONSTRUCTOR", "DESTRUCTOR", "CONVERSION_FUNCTION"}
+_FUNCTIONS = {"FUNCTION_DECL", "FUNCTION_TEMPLATE"} | _METHODS
+_REFERENCES = {"DECL_REF_EXPR", "MEMBER_REF_EXPR", "OVERLOADED_DECL_REF"}
+_VALUES = {"VAR_DECL", "PARM_DECL", "FIELD_DECL", "TYPEDEF_DECL", "TYPE_ALIAS_DECL"}
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One breach of a rule; ``str`` gives it as compilers do, ``file:line: message [rule]``."""
+
+    file: Path
+    line: int
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message} [{self.rule}]"
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What stands around a cursor: its parent's kind, its function, and the call whose callee it names."""
+
+    parent: str = ""
+    function: Any = None
+    # C++14 has no labels in constexpr functions, and their loops make constants, not hardware.
+    hardware: bool = True
+    call: Any = None
+
+
+class Tree:
+    """Walks the tree of one source and yields what breaks a rule; ``call`` is told who calls whom.
+
+    ``call(caller, callee, source, line)`` gets the caller's cursor and clang's name (USR) of the callee.
+    """
+
+    def __init__(
+        self, clang: ModuleType, source: Path, own: set[Path], call: Callable[[Any, str, Path, int], None]
+    ) -> None:
+        self._lib: Any = clang.conf.lib
+        self._source = source
+        self._text = source.read_bytes()
+        self._own = own
+        self._call = call
+        # Where the counters of fully unrolled loops are declared: inside such a loop they are constants.
+        self._unrolled: list[tuple[int, int]] = []
+
+    def findings(self, unit: Any) -> Iterator[Finding]:
+        """What breaks a rule; of a unit that doesn't compile only the errors, as its tree has holes."""
+        errors = [found for found in unit.diagnostics if found.severity >= found.Error]
+        for error in errors:
+            place = error.location
+            where = "" if self._is_here(place) else f" ({place.file or 'command line'}:{place.line})"
+            line = place.line if self._is_here(place) else 1
+            yield Finding(self._source, line, "parse", error.spelling + where)
+        if not errors:
+            for cursor in unit.cursor.get_children():
+                if self._is_here(cursor.location):
+                    yield from self._walk(cursor, _Around())
+
+    def _walk(self, cursor: Any, around: _Around) -> Iterator[Finding]:
+        kind = cursor.kind.name
+        if kind in _FUNCTIONS:
+            around = replace(around, function=cursor, hardware=not _is_constexpr(cursor))
+        for rule, message in self._breaches(cursor, kind, around):
+            yield Finding(self._source, cursor.location.line, rule, message)
+        if around.function is not None and kind in _REFERENCES:
+            for callee in self._callees(cursor, around.call):
+                self._call(around.function, callee, self._source, cursor.location.line)
+        for n, child in enumerate(cursor.get_children()):
+            call = cursor if kind == "CALL_EXPR" else around.call if kind in _REFERENCES else None
+            yield from self._walk(child, replace(around, parent=kind, call=call if n == 0 else None))
+
+    def _breaches(self, cursor: Any, kind: str, around: _Around) -> Iterator[tuple[str, str]]:
+        if kind in _BY_KIND:
+            rule, found = _BY_KIND[kind]
+            yield rule, f"{found}: {RULES[rule]}"
+        if kind == "NAMESPACE_REF" and cursor.spelling == "std":
+            yield from self._std(cursor)
+        if kind == "CXX_METHOD" and cursor.is_virtual_method():
+            yield "virtual", f"{cursor.spelling} is virtual"
+        if kind == "CXX_BASE_SPECIFIER" and self._lib.clang_isVirtualBase(cursor):
+            yield "virtual", f"{cursor.spelling} is a virtual base"
+        if kind == "FOR_STMT" and around.hardware:
+            if around.parent != "LABEL_STMT":
+                yield "loop-label", "for without a label in front"
+            yield from self._loop_bound(cursor)
+        if kind in _VALUES or kind in _FUNCTIONS:
+            yield from _declared_type(cursor, kind)
+        if kind == "CALL_EXPR":
+            for argument in cursor.get_arguments():
+                if argument is not None and _points_at_function(argument.type):
+                    yield "function-pointer", f"a function is handed to {cursor.spelling}"
+        if kind in _REFERENCES:
+            yield from self._library(cursor)
+        if kind in _VALUES or kind in _FUNCTIONS or cursor.kind.is_expression():
+            spelling = cursor.type.get_canonical().spelling
+            if re.search(r"\bdouble\b", spelling):
+                name = f"{cursor.spelling} is" if cursor.spelling else "an expression is"
+                yield "double", f"{name} of type {spelling}: single precision only (write 0.5f, not 0.5)"
+
+    def _std(self, cursor: Any) -> Iterator[tuple[str, str]]:
+        """A name after ``std::``, or ``std`` alone, as in ``using namespace std``."""
+        match = re.match(rb"std\s*::\s*(\w+)", self._text[cursor.location.offset :])
+        name = match[1].decode() if match else ""
+        if not ALLOWED_STD.fullmatch(name):
+            yield "std", f"std{'::' + name if name else ''}: {RULES['std']}"
+
+    def _library(self, cursor: Any) -> Iterator[tuple[str, str]]:
+        for target in self._targets(cursor):
+            builtin = target.spelling.startswith("__builtin_")  # these are located at their first use
+            if target.kind.name not in _FUNCTIONS or (self._is_own(target.location) and not builtin):
+                continue
+            if target.spelling in _ALLOCATORS:
+                yield "heap", f"{target.spelling}: {RULES['heap']}"
+            elif not ALLOWED_STD.fullmatch(target.spelling):
+                yield "library", f"{target.spelling} is a library's: {RULES['library']}"
+            return
+
+    def _callees(self, cursor: Any, call: Any) -> Iterator[str]:
+        """Names of the functions a reference may mean; a specialisation counts as its template."""
+        overloaded = cursor.kind.name == "OVERLOADED_DECL_REF"
+        if overloaded:
+            # f<N / 2> inside f<N> is another function and ends at compile time; f<N> inside f<N> is not.
+            arguments = re.match(rb"\w+\s*<([^;(]*)>\s*\(", self._text[cursor.location.offset :])
+            if arguments and not re.fullmatch(rb"[\w\s,]*", arguments[1]):
+                return
+        for target in self._targets(cursor):
+            if target.kind.name not in _FUNCTIONS or not self._is_own(target.location):
+                continue
+            if overloaded and call is not None and not _takes(target, len(list(call.get_arguments()))):
+                continue
+            template = self._lib.clang_getSpecializedCursorTemplate(target)
+            yield (template or target).get_usr()
+
+    def _targets(self, cursor: Any) -> list[Any]:
+        if cursor.kind.name == "OVERLOADED_DECL_REF":
+            count = self._lib.clang_getNumOverloadedDecls(cursor)
+            return [self._lib.clang_getOverloadedDecl(cursor, i) for i in range(count)]
+        return [cursor.referenced] if cursor.referenced is not None else []
+
+    def _loop_bound(self, loop: Any) -> Iterator[tuple[str, str]]:
+        """The condition may read constants and the loop's own counter, or state its trip count."""
+        semicolons = _header_semicolons(loop)
+        if semicolons is None:  # the header comes out of a macro: nothing of it stands in the source
+            yield "loop-bound", "the loop's header can't be read: write it out"
+            return
+        opening, first, second = semicolons
+        condition = self._text[first + 1 : second].strip().decode()
+        if not condition:
+            yield "loop-bound", "for without a condition never ends"
+            return
+        pragmas = self._opening_pragmas(loop, second)
+        if any(re.match(rb"unroll\s*$", pragma) for pragma in pragmas):
+            self._unrolled.append((opening, first))
+        if any(pragma.startswith(b"loop_tripcount") for pragma in pragmas):
+            return
+        counters = [(opening, first), *self._unrolled]
+        for node in loop.walk_preorder():
+            if not first < node.location.offset < second:
+                continue
+            if node.kind.name not in {"DECL_REF_EXPR", "MEMBER_REF_EXPR"} or node.referenced is None:
+                continue
+            place = node.referenced.location
+            counter = self._is_here(place) and any(start < place.offset < end for start, end in counters)
+            if not counter and not _is_constant(node.referenced):
+                yield (
+                    "loop-bound",
+                    f"{condition}: {node.spelling} is not a constant, and the loop states no loop_tripcount",
+                )
+                return
+
+    def _opening_pragmas(self, loop: Any, header: int) -> list[bytes]:
+        """The HLS pragmas between a loop's header and its first statement, in lower case, without ``HLS``."""
+        *_, body = loop.get_children()
+        statements = list(body.get_children()) if body.kind.name == "COMPOUND_STMT" else [body]
+        end = statements[0].extent.start.offset if statements else body.extent.end.offset
+        found = re.findall(rb"^\s*#\s*pragma\s+hls\s+(.*)$", self._text[header:end].lower(), re.MULTILINE)
+        return [pragma.strip() for pragma in found]
+
+    def _is_here(self, location: Any) -> bool:
+        return location.file is not None and location.file.name == str(self._source)
+
+    def _is_own(self, location: Any) -> bool:
+        if location.file is None:
+            return False
+        parents = Path(location.file.name).resolve().parents
+        return any(folder in self._own for folder in parents)
+
+
+def _declared_type(cursor: Any, kind: str) -> Iterator[tuple[str, str]]:
+    declared = cursor.result_type if kind in _FUNCTIONS else cursor.type
+    if _points_at_function(declared):
+        yield "function-pointer", f"{cursor.spelling} has type {declared.spelling}"
+    if kind in {"VAR_DECL", "FIELD_DECL"} and declared.kind.name in {"INCOMPLETEARRAY", "VARIABLEARRAY"}:
+        yield "array-size", f"{cursor.spelling} has type {declared.spelling}: {RULES['array-size']}"
+
+
+def _points_at_function(declared: Any) -> bool:
+    inner = declared.get_canonical()
+    pointed = False
+    while True:
+        kind = inner.kind.name
+        if kind in {"POINTER", "LVALUEREFERENCE", "RVALUEREFERENCE"}:
+            inner, pointed = inner.get_pointee(), True
+        elif kind in {"CONSTANTARRAY", "INCOMPLETEARRAY", "DEPENDENTSIZEDARRAY"}:
+            inner = inner.get_array_element_type()
+        else:
+            return kind == "MEMBERPOINTER" or (pointed and kind in {"FUNCTIONPROTO", "FUNCTIONNOPROTO"})
+
+
+def _is_constant(declared: Any) -> bool:
+    return declared.kind.name in {"ENUM_CONSTANT_DECL", "TEMPLATE_NON_TYPE_PARAMETER"} or _is_constexpr(
+        declared
+    )
+
+
+def _is_constexpr(declared: Any) -> bool:
+    for token in declared.get_tokens():
+        if token.extent.start.offset >= declared.location.offset:
+            break
+        if token.spelling == "constexpr":
+            return True
+    return False
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Whether a function can be called with so many arguments: tells overloads apart in a template's body."""
+    parameters = [child for child in function.get_children() if child.kind.name == "PARM_DECL"]
+    required = [p for p in parameters if "=" not in {token.spelling for token in p.get_tokens()}]
+    pack = any(parameter.type.spelling.endswith("...") for parameter in parameters)
+    return len(required) - pack <= count and (pack or count <= len(parameters))
+
+
+def _header_semicolons(loop: Any) -> tuple[int, int, int] | None:
+    """Byte offsets of a for header's parenthesis and its two semicolons."""
+    depth, found = 0, []
+    for token in loop.get_tokens():
+        depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(token.spelling, 0)
+        if depth == 1 and token.spelling in {"(", ";"} and (token.spelling == ";" or not found):
+            found.append(token.extent.start.offset)
+        if len(found) == 3:
+            return found[0], found[1], found[2]
+        if depth == 0 and found:
+            break
+    return None

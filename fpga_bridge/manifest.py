@@ -1,0 +1,171 @@
+"""The trace manifest: every trace point of a step with its shape, stage and place in the trace buffer.
+
+Generated once from the model's own taps, in the kernel's order of execution, and read by both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, UInt32
+
+from fpga_bridge.layout import HASH_WORDS, Layout, make_layout
+from ttjax import Batch, ModelConfig, init_params, loss, trace_shapes
+from ttjax.params import linear_names
+
+Kind = Literal["value", "value_gradient", "parameter_gradient", "updated"]
+
+LOSSES = ("intent_loss", "slot_loss", "loss")
+# Bits in the override buffer that leave an element alone; the kernel's kKeep.
+KEEP = np.uint32(0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class TracePoint:
+    """One named array of the step.
+
+    ``offset`` counts elements of the trace buffer; for the parameters' points it is where the parameter's
+    placement begins, laid out as in its bank.
+    """
+
+    name: str
+    kind: Kind
+    stage: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All trace points in order of execution, and the buffer they share."""
+
+    layout: Layout
+    points: tuple[TracePoint, ...]
+    gradients_offset: int
+    updated_offset: int
+
+    @property
+    def words(self) -> int:
+        """Length of the trace buffer in elements."""
+        return self.updated_offset + self.layout.size
+
+    @cached_property
+    def by_name(self) -> dict[str, TracePoint]:
+        """Points by name."""
+        return {point.name: point for point in self.points}
+
+    def read(self, trace: Float32[np.ndarray, " words"]) -> dict[str, Float32[np.ndarray, "..."]]:
+        """Arrays by point name, in order of execution."""
+        gradients = self.layout.split(trace[self.gradients_offset : self.updated_offset])
+        updated = self.layout.split(trace[self.updated_offset :])
+        arrays = {f"d_{name}": array for name, array in gradients.items()}
+        arrays |= {f"new_{name}": array for name, array in updated.items()}
+        for point in self.points:
+            if point.name not in arrays:
+                size = prod(point.shape)
+                arrays[point.name] = trace[point.offset : point.offset + size].reshape(point.shape)
+        return {point.name: arrays[point.name] for point in self.points}
+
+    def overrides(self, arrays: Mapping[str, np.ndarray]) -> UInt32[np.ndarray, " words"]:
+        """The override buffer for the points named; every other element is KEEP.
+
+        Raises:
+            KeyError: no point has that name. ValueError: wrong shape, or an updated parameter (nothing
+            runs after it).
+        """
+        buffer = np.full(self.words, KEEP, np.uint32)
+        placements = {p.name: p for p in self.layout.placements}
+        for name, array in arrays.items():
+            point = self.by_name[name]
+            if array.shape != point.shape:
+                raise ValueError(f"override of {name}: expected shape {point.shape}, found {array.shape}")
+            if point.kind == "updated":
+                raise ValueError(f"override of {name}: an updated parameter is the end of the step")
+            if point.kind == "parameter_gradient":
+                array = array.transpose(placements[name.removeprefix("d_")].axes)
+            flat = np.ascontiguousarray(array, np.float32).reshape(-1)
+            buffer[point.offset : point.offset + flat.size] = flat.view(np.uint32)
+        return buffer
+
+
+def make_manifest(config: ModelConfig) -> Manifest:
+    """The manifest of a config's bidirectional step."""
+    layout = make_layout(config)
+    values = {name: shape.shape for name, shape in _value_shapes(config).items()}
+    points: list[TracePoint] = []
+    offset = 0
+    for name, shape in values.items():
+        points.append(TracePoint(name, "value", stage_of(name), shape, offset))
+        offset += prod(shape)
+    backward = [name for name in reversed(values) if name not in LOSSES]
+    gradients: list[TracePoint] = []
+    for name in backward:
+        gradients.append(TracePoint(f"d_{name}", "value_gradient", stage_of(name), values[name], offset))
+        offset += prod(values[name])
+    of_layer: dict[str, list[TracePoint]] = {}
+    updated = []
+    for p in layout.placements:
+        at = layout.banks[p.bank].offset - HASH_WORDS + p.start
+        stage = p.name.rpartition(".")[0]
+        gradient = TracePoint(f"d_{p.name}", "parameter_gradient", stage, p.shape, offset + at)
+        of_layer.setdefault(stage, []).append(gradient)
+        new = TracePoint(f"new_{p.name}", "updated", stage, p.shape, offset + layout.size + at)
+        updated.append(new)
+    # A layer's parameter gradients stand after the last gradient of its own values.
+    for i, gradient in enumerate(gradients):
+        points.append(gradient)
+        if i + 1 == len(gradients) or gradients[i + 1].stage != gradient.stage:
+            points.extend(of_layer.pop(gradient.stage, []))
+    if of_layer:
+        raise AssertionError(f"parameters of no traced stage: {sorted(of_layer)}")
+    return Manifest(layout, (*points, *updated), offset, offset + layout.size)
+
+
+def stage_of(value: str) -> str:
+    """The stage (layer or kernel unit) that computes a named value of the forward pass."""
+    scope, _, part = value.rpartition(".")
+    if part in ("left", "right", "bond"):
+        return scope
+    if part in ("scores", "probs", "context"):
+        return f"{scope}.attention"
+    if value in LOSSES:
+        return "loss"
+    return {"intent_logits": "intent_out", "slot_logits": "slot_out"}.get(value, value)
+
+
+def tap_offsets(manifest: Manifest) -> dict[str, list[int]]:
+    """The kernel's view: offsets by family of points, one for each layer, block or norm of the family."""
+    families: dict[str, list[str]] = {}
+    linears = linear_names(manifest.layout.config)
+    blocks = [f"block{b}" for b in range(manifest.layout.config.n_blocks)]
+    for part in ("left", "right", "bond"):
+        families[f"linear_{part}"] = [f"{layer}.{part}" for layer in linears]
+    families["linear_out"] = linears
+    for part in ("scores", "probs", "context"):
+        families[part] = [f"{block}.{part}" for block in blocks]
+    families["gelu"] = [*(f"{block}.gelu" for block in blocks), "slot_gelu"]
+    norms = [f"{block}.norm{i}" for block in blocks for i in (1, 2)]
+    families["norm"] = ["embed_norm", *norms, "slot_norm"]
+    for single in ("embed", "intent_tanh", "intent_logits", "slot_logits"):
+        families[single] = [single]
+    tables = {}
+    for family, names in families.items():
+        tables[family] = [manifest.by_name[name].offset for name in names]
+        tables[f"d_{family}"] = [manifest.by_name[f"d_{name}"].offset for name in names]
+    for name in LOSSES:
+        tables[name] = [manifest.by_name[name].offset]
+    return tables
+
+
+def _value_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    params = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    tokens = jnp.zeros(config.seq_len, jnp.int32)
+    batch = Batch(tokens, jnp.int32(2), jnp.int32(0), tokens)
+    return trace_shapes(lambda p, tap: loss(p, batch, config, tap=tap), params)
