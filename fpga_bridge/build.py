@@ -112,7 +112,8 @@ def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -
             write_atomically(built.read_bytes(), library)
         except OSError as error:
             raise UserError(
-                f"can't keep the kernel in {cache_folder()}: {error.strerror}; name another cache in $XDG_CACHE_HOME"
+                f"can't keep the kernel in {cache_folder()}: {error.strerror}; name another cache in"
+                " $XDG_CACHE_HOME"
             ) from None
     return library
 

@@ -92,7 +92,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "first_divergence": None if first is None else asdict(first),
         "csim_ms_per_step": report.csim_ms_per_step,
         "same_bits_untraced": report.same_bits,
-        "losses": [{"device": device, "jax": jax} for device, jax in report.losses],
+        "losses": [{"device": _number(device), "jax": _number(jax)} for device, jax in report.losses],
         "points": [asdict(c) for c in report.comparisons],
     }
 
@@ -110,6 +110,11 @@ def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
         write_atomically(content.getvalue(), path)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}; choose another with --keep") from None
+
+
+def _number(value: float) -> float | str:
+    """JSON has no NaN or infinity: those are given by name."""
+    return value if np.isfinite(value) else str(value)
 
 
 def _by_stage(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:

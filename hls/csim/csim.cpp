@@ -37,6 +37,8 @@ class FlushDenormals {
 
 }  // namespace
 
+// The library shows these alone (it is compiled with hidden visibility).
+#pragma GCC visibility push(default)
 extern "C" {
 
 /// The layout hash this library was built with: ttfpga::kHashWords words.
@@ -53,3 +55,4 @@ void ttfpga_csim_run(uint32_t command, uint32_t n_examples, const uint32_t* exam
   ttfpga_kernel(command, n_examples, examples, image, results, trace_out, overrides);
 }
 }
+#pragma GCC visibility pop

@@ -1,0 +1,172 @@
+"""Building the kernel: once for each content, whole or not at all, and errors in one line."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from fpga_bridge import build
+from fpga_bridge.build import build_kernel, cache_folder, find_compiler, kernel_sources, write_atomically
+from fpga_bridge.csim import CsimDevice
+from fpga_bridge.manifest import make_manifest
+from tests.fpga_bridge.samples import TINY
+from ttjax import UserError
+
+MANIFEST = make_manifest(TINY)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of this test's own, and quick builds."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    flags = ["-O0" if flag == "-O3" else flag for flag in build.FLAGS]
+    monkeypatch.setattr(build, "FLAGS", tuple(flags))
+    return tmp_path / "cache" / "ttjax" / "kernels"
+
+
+def built(cache: Path) -> list[Path]:
+    """Every file in the cache."""
+    return [path for path in cache.rglob("*") if path.is_file()]
+
+
+def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The command lines of all compilations from now on, as they come."""
+    runs: list[list[str]] = []
+    run = build.subprocess.run
+
+    def counting(command: list[str], *args: object, **options: object) -> object:
+        if "kernel.cpp" in command:
+            runs.append(command)
+        return run(command, *args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(build.subprocess, "run", counting)
+    return runs
+
+
+def test_the_cache_lies_where_xdg_says_else_below_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/ttjax/kernels")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cache_folder() == Path("/home/someone/.cache/ttjax/kernels")
+
+
+def test_one_content_is_built_once_and_any_change_is_built_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = counted_runs(monkeypatch)
+    first = build_kernel(MANIFEST)
+    assert first.is_relative_to(cache)
+    written = first.stat().st_mtime_ns
+    assert build_kernel(make_manifest(TINY)) == first
+    assert first.stat().st_mtime_ns == written
+    assert len(runs) == 1
+
+    sources = kernel_sources()
+    changed = {**sources, "heads.hpp": sources["heads.hpp"] + "// another byte\n"}
+    assert build_kernel(MANIFEST, changed) != first
+    assert len(runs) == 2
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-fno-inline"))
+    assert build_kernel(MANIFEST) != first
+    assert len(runs) == 3
+    assert len(built(cache)) == 3
+
+
+def test_builds_at_the_same_time_leave_one_whole_library(cache: Path) -> None:
+    results: list[Path] = []
+    threads = [threading.Thread(target=lambda: results.append(build_kernel(MANIFEST))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    assert built(cache) == [results[0]]
+    CsimDevice(TINY, results[0])
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "file"
+    contents = [bytes([letter]) * 3_000_000 for letter in b"abc"]
+    write_atomically(contents[0], target)
+    done = threading.Event()
+
+    def write() -> None:
+        for n in range(60):
+            write_atomically(contents[n % 3], target)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        content = target.read_bytes()
+        assert content in contents
+        seen.add(content[:1])
+    writer.join()
+    assert len(seen) > 1
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_atomically(b"content", tmp_path / "taken")
+    assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
+
+
+def test_a_source_that_does_not_compile_is_one_line_with_the_compilers_first_error(cache: Path) -> None:
+    sources = kernel_sources()
+    broken = {**sources, "heads.hpp": sources["heads.hpp"] + "\nint broken( {\nint broken2( {\n"}
+    with pytest.raises(UserError) as caught:
+        build_kernel(MANIFEST, broken)
+    [line] = str(caught.value).splitlines()
+    assert "does not compile the kernel" in line and "heads.hpp" in line and "error" in line
+    assert built(cache) == []
+
+
+def test_a_warning_is_an_error(cache: Path) -> None:
+    sources = kernel_sources()
+    careless = {
+        **sources,
+        "kernel.cpp": sources["kernel.cpp"] + "\nstatic int unused_function() { return 1; }\n",
+    }
+    with pytest.raises(UserError, match="unused_function"):
+        build_kernel(MANIFEST, careless)
+
+
+def test_no_compiler_is_refused_with_its_name_and_a_remedy(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"no C\+\+ compiler: expected no-such-compiler on the PATH"):
+        build_kernel(MANIFEST)
+    assert not cache.exists()
+
+
+def test_a_program_that_is_no_compiler_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(UserError, match="false"):
+        build_kernel(MANIFEST)
+    assert not cache.exists()
+
+
+def test_the_compiler_is_gxx_unless_cxx_names_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = find_compiler()
+    monkeypatch.delenv("CXX", raising=False)
+    assert Path(find_compiler()).name == "g++"
+    link = tmp_path / "my-compiler"
+    link.symlink_to(compiler)
+    monkeypatch.setenv("CXX", str(link))
+    assert find_compiler() == str(link)
+
+
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(build, "FLAGS", tuple("-O0" if flag == "-O3" else flag for flag in build.FLAGS))
+    with pytest.raises(UserError, match="file"):
+        build_kernel(MANIFEST)

@@ -1,0 +1,310 @@
+"""The kernel as a device: images are bits, state is its own, and nothing but arguments decides the results.
+
+Building and caching are in test_build.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fpga_bridge import build
+from fpga_bridge.build import build_kernel, find_compiler, kernel_sources
+from fpga_bridge.csim import INFER, LOAD, STEP, STORE, CsimDevice
+from fpga_bridge.device import encode_examples
+from fpga_bridge.header import HEADER_NAME, header
+from fpga_bridge.layout import HASH_WORDS
+from fpga_bridge.manifest import make_manifest
+from fpga_bridge.reference import JaxDevice
+from tests.fpga_bridge.samples import (
+    OTHER_CONFIGS,
+    RATE,
+    TINY,
+    differing,
+    one_of,
+    random_bits,
+    random_params,
+    rates,
+    same_bits,
+    sentences,
+)
+from ttjax import Batch, ModelConfig, Params, UserError, flatten, preset, unflatten
+
+MANIFEST = make_manifest(TINY)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(scope="module")
+def device() -> CsimDevice:
+    return CsimDevice(TINY)
+
+
+def trained(device: CsimDevice, params: Params, batch: Batch) -> Params:
+    """Parameters after one step on each sentence."""
+    device.load(params)
+    device.steps(batch, rates(len(batch.length)))
+    return device.read()
+
+
+@given(seeds)
+def test_store_after_load_is_the_identity_on_all_bits(device: CsimDevice, seed: int) -> None:
+    """NaNs with payloads, infinities and denormals too: an image is bits, not numbers."""
+    params = random_bits(TINY, seed)
+    device.load(params)
+    assert differing(device.read(), params) == []
+
+
+def test_store_after_load_is_the_identity_on_every_config() -> None:
+    for config in (*OTHER_CONFIGS.values(), preset("enc2")):
+        other, params = CsimDevice(config), random_bits(config, 0)
+        other.load(params)
+        assert differing(other.read(), params) == []
+
+
+def test_two_devices_in_one_process_do_not_share_state(device: CsimDevice) -> None:
+    """Neither two of one config nor two of different ones, in parameters, gradients or activations."""
+    other, larger = CsimDevice(TINY), CsimDevice(OTHER_CONFIGS["two_cores_a_side"])
+    batch = sentences(TINY, 3)
+    alone = trained(device, random_params(TINY, 1), batch)
+    device.load(random_params(TINY, 1))
+    for n in range(3):
+        other.load(random_params(TINY, 2))
+        larger.load(random_params(larger.config))
+        device.step(one_of(batch, n), RATE)
+        other.step(one_of(batch, 0), 1.0)
+        larger.step(one_of(sentences(larger.config, 1)), 1.0)
+    assert differing(device.read(), alone) == []
+    assert differing(other.read(), alone) != []
+
+
+def test_an_image_of_another_layout_is_refused_by_the_kernel_itself(device: CsimDevice) -> None:
+    params = random_params(TINY)
+    device.load(params)
+    for word in range(HASH_WORDS):
+        image = MANIFEST.layout.pack(random_params(TINY, 1))
+        image[word] ^= 1
+        with pytest.raises(UserError, match="packed for another memory layout"):
+            device._run(LOAD, image=image)
+    assert differing(device.read(), params) == []
+
+
+def test_an_unknown_command_is_refused_and_changes_nothing(device: CsimDevice) -> None:
+    params = random_params(TINY)
+    device.load(params)
+    with pytest.raises(UserError, match="unknown command"):
+        device._run(17)
+    assert differing(device.read(), params) == []
+
+
+def test_a_kernel_of_another_config_is_refused() -> None:
+    library = build_kernel(make_manifest(OTHER_CONFIGS["two_cores_a_side"]))
+    with pytest.raises(UserError, match=r"stale kernel: .* built for another configuration"):
+        CsimDevice(TINY, library)
+
+
+def test_a_file_that_is_no_kernel_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no kernel at"):
+        CsimDevice(TINY, tmp_path / "absent.so")
+    (tmp_path / "text.so").write_text("not a library")
+    with pytest.raises(UserError, match="is not a simulation kernel"):
+        CsimDevice(TINY, tmp_path / "text.so")
+    library = tmp_path / "stranger.so"
+    command = [find_compiler(), "-shared", "-fPIC", "-x", "c++", os.devnull, "-o", str(library)]
+    subprocess.run(command, check=True)
+    with pytest.raises(UserError, match="is not a simulation kernel"):
+        CsimDevice(TINY, library)
+
+
+@given(seeds, st.integers(1, 5))
+def test_n_examples_in_one_call_are_n_calls_of_one(device: CsimDevice, seed: int, n: int) -> None:
+    batch, params = sentences(TINY, n, seed), random_params(TINY, seed)
+    device.load(params)
+    losses = device.steps(batch, rates(n))
+    together = device.read()
+    device.load(params)
+    results = [device.step(one_of(batch, i), RATE) for i in range(n)]
+    assert differing(device.read(), together) == []
+    assert [(r.loss, r.intent_loss, r.slot_loss) for r in results] == [tuple(row) for row in losses.tolist()]
+
+
+def test_each_example_of_a_call_has_its_own_learning_rate(device: CsimDevice) -> None:
+    batch, params = sentences(TINY, 2), random_params(TINY)
+    device.load(params)
+    device.steps(batch, np.array([0.0, RATE], np.float32))
+    after_both = device.read()
+    device.load(params)
+    device.step(one_of(batch, 1), RATE)
+    assert differing(device.read(), after_both) == []
+    device.load(params)
+    device.step(one_of(batch, 0), 0.0)
+    assert differing(device.read(), params) == []
+
+
+@given(seeds)
+def test_a_trace_changes_no_bit(device: CsimDevice, seed: int) -> None:
+    batch, params = one_of(sentences(TINY, 1, seed)), random_params(TINY, seed)
+    device.load(params)
+    plain = device.step(batch, RATE)
+    after_plain = device.read()
+    device.load(params)
+    traced = device.step(batch, RATE, trace=True)
+    assert differing(device.read(), after_plain) == []
+    assert (traced.loss, traced.intent_loss, traced.slot_loss) == (
+        plain.loss,
+        plain.intent_loss,
+        plain.slot_loss,
+    )
+    assert plain.trace is None and traced.trace is not None
+    new = {name: traced.trace[f"new_{name}"] for name in flatten(params)}
+    assert differing(unflatten(new), after_plain) == []
+
+
+@given(seeds)
+def test_inference_leaves_the_parameters_alone_and_agrees_with_jax(device: CsimDevice, seed: int) -> None:
+    batch, params = sentences(TINY, 3, seed), random_params(TINY, seed)
+    device.load(params)
+    logits = device.infer_all(batch)
+    assert differing(device.read(), params) == []
+    jax = JaxDevice(TINY)
+    jax.load(params)
+    for n in range(3):
+        one, expected = device.infer(one_of(batch, n)), jax.infer(one_of(batch, n))
+        assert same_bits(one.intent, logits.intent[n]) and same_bits(one.slots, logits.slots[n])
+        np.testing.assert_allclose(one.intent, expected.intent, rtol=0, atol=3e-5)
+        np.testing.assert_allclose(one.slots, expected.slots, rtol=0, atol=3e-5)
+
+
+def test_inference_gives_the_logits_of_the_traced_step(device: CsimDevice) -> None:
+    batch = one_of(sentences(TINY, 1))
+    device.load(random_params(TINY))
+    logits = device.infer(batch)
+    trace = device.step(batch, RATE, trace=True).trace or {}
+    assert same_bits(logits.intent, trace["intent_logits"])
+    assert same_bits(logits.slots, trace["slot_logits"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("tokens", TINY.vocab_size, "example tokens: expected 0 to 239, found"),
+        ("tokens", -1, "example tokens: expected 0 to 239, found -1"),
+        ("length", 1, "example length: expected 2 to 10, found 1"),
+        ("length", TINY.seq_len + 1, "example length: expected 2 to 10, found"),
+        ("intent", TINY.n_intents, "example intent: expected 0 to 4, found"),
+        ("slots", TINY.n_slots, "example slots: expected 0 to 10, found"),
+        ("slots", -1, "example slots: expected 0 to 10, found -1"),
+    ],
+)
+def test_an_example_out_of_range_is_refused_and_nothing_runs(
+    device: CsimDevice, field: str, value: int, message: str
+) -> None:
+    params, batch = random_params(TINY), sentences(TINY, 2)
+    device.load(params)
+    getattr(batch, field)[1, ...] = value
+    with pytest.raises(UserError, match=message):
+        device.steps(batch, rates(2))
+    with pytest.raises(UserError, match=message):
+        device.infer_all(batch)
+    assert differing(device.read(), params) == []
+
+
+@pytest.mark.parametrize("field", Batch._fields)
+def test_an_example_of_another_shape_or_type_is_refused(device: CsimDevice, field: str) -> None:
+    batch = sentences(TINY, 2)
+    for wrong in (getattr(batch, field).astype(np.int64), getattr(batch, field)[:1]):
+        with pytest.raises(UserError, match=f"example {field}: expected int32"):
+            device.steps(batch._replace(**{field: wrong}), rates(2))
+
+
+@given(seeds, st.integers(2, TINY.seq_len - 1))
+def test_slot_labels_of_padding_and_of_cls_change_nothing(device: CsimDevice, seed: int, length: int) -> None:
+    batch, params = sentences(TINY, 1, seed, lengths=[length]), random_params(TINY)
+    after = trained(device, params, batch)
+    unread = np.r_[0, length : TINY.seq_len]
+    batch.slots[:, unread] = (batch.slots[:, unread] + 1) % TINY.n_slots
+    assert differing(trained(device, params, batch), after) == []
+    batch.slots[:, 1] = (batch.slots[:, 1] + 1) % TINY.n_slots
+    assert differing(trained(device, params, batch), after) != []
+
+
+@settings(max_examples=5)
+@given(seeds)
+def test_what_ran_before_a_load_changes_nothing(device: CsimDevice, seed: int) -> None:
+    """Activations and gradients of another sentence, infinities and NaNs among them, lie in the arrays."""
+    batch, params = sentences(TINY, 2, seed), random_params(TINY)
+    fresh = CsimDevice(TINY)
+    expected = trained(fresh, params, batch)
+    trained(device, random_bits(TINY, seed), sentences(TINY, 1, seed + 1))
+    assert differing(trained(device, params, batch), expected) == []
+
+
+@pytest.mark.parametrize("flags", [("-O0",), ("-O1", "-mno-avx512f"), ("-O2", "-march=x86-64")])
+def test_other_optimisation_gives_the_same_bits(
+    device: CsimDevice, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("the flags are x86-64's")
+    kept = [flag for flag in build.FLAGS if not flag.startswith(("-O", "-march"))]
+    monkeypatch.setattr(build, "FLAGS", (*kept, *flags))
+    other, batch = CsimDevice(TINY), sentences(TINY, 10)
+    monkeypatch.undo()
+    assert (
+        differing(trained(other, random_params(TINY), batch), trained(device, random_params(TINY), batch))
+        == []
+    )
+
+
+def test_the_build_without_taps_gives_the_same_bits(device: CsimDevice, tmp_path: Path) -> None:
+    """The hardware's build: TTFPGA_TAPS is 0 and the top function has five arguments."""
+    library = build_untapped(TINY, tmp_path)
+    image = MANIFEST.layout.pack(random_params(TINY))
+    batch = sentences(TINY, 4)
+    examples, results = encode_examples(batch, rates(4), TINY), np.zeros(13, np.float32)
+    logits = np.zeros(1 + 4 * (TINY.n_intents + TINY.seq_len * TINY.n_slots), np.float32)
+
+    def run(command: int, n: int, into: np.ndarray) -> None:
+        library.run(command, n, *(ctypes.c_void_p(a.ctypes.data) for a in (examples, image, into)))
+        assert into[0] == 0.0
+
+    run(LOAD, 0, results)
+    run(STEP, 4, results)
+    run(INFER, 4, logits)
+    image[:] = 0
+    run(STORE, 0, np.zeros(1, np.float32))
+
+    device.load(random_params(TINY))
+    losses = device.steps(batch, rates(4))
+    assert same_bits(results[1:], losses.reshape(-1))
+    assert differing(MANIFEST.layout.unpack(image), device.read()) == []
+    expected = device.infer_all(batch)
+    rows = logits[1:].reshape(4, -1)
+    assert same_bits(rows[:, : TINY.n_intents], expected.intent)
+    assert same_bits(rows[:, TINY.n_intents :], expected.slots.reshape(4, -1))
+
+
+def build_untapped(config: ModelConfig, folder: Path) -> ctypes.CDLL:
+    """The kernel with TTFPGA_TAPS at its default, behind an entry that sets the arithmetic mode."""
+    for name, text in {**kernel_sources(), HEADER_NAME: header(make_manifest(config))}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    shim = folder / "shim.cpp"
+    shim.write_text(
+        '#include "kernel.cpp"\n#include <immintrin.h>\n'
+        'extern "C" __attribute__((visibility("default"))) void run(uint32_t command, uint32_t n,\n'
+        "    const uint32_t* examples, uint32_t* image, float* results) {\n"
+        "  const unsigned mode = _mm_getcsr();\n"
+        "  _mm_setcsr(mode | 0x8040u);\n"
+        "  ttfpga_kernel(command, n, examples, image, results);\n"
+        "  _mm_setcsr(mode);\n}\n"
+    )
+    flags = [flag for flag in build.FLAGS if "TTFPGA_TAPS" not in flag]
+    command = [find_compiler(), *flags, *build.WARNINGS, str(shim), "-o", str(folder / "untapped.so")]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(folder / "untapped.so"))

@@ -1,0 +1,195 @@
+"""The memory map: every element has one place of its own, and packing puts it there and back.
+
+What is refused: parameters, images and configs that don't fit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fpga_bridge.layout import HASH_WORDS, MAX_LANES, Layout, make_layout
+from tests.fpga_bridge.samples import TINY, configs, differing, random_bits, random_params
+from ttjax import ModelConfig, Params, UserError, flatten, preset, unflatten
+
+LAYOUT = make_layout(TINY)
+
+
+def places(layout: Layout) -> np.ndarray:
+    """(bank, word, lane) of every element of every parameter, one row each."""
+    return np.concatenate([layout.address(p.name).reshape(-1, 3) for p in layout.placements])
+
+
+def numbered(layout: Layout) -> Params:
+    """Parameters in which no two elements are the same number (all exact in float32)."""
+    first, leaves = 0, {}
+    for p in reversed(layout.placements):
+        leaves[p.name] = np.arange(first, first + p.size, dtype=np.float32).reshape(p.shape)
+        first += p.size
+    assert first < 2**24
+    return unflatten(leaves)
+
+
+@given(configs())
+def test_addresses_are_a_bijection_onto_every_lane_of_every_word_of_every_bank(config: ModelConfig) -> None:
+    layout = make_layout(config)
+    every = {
+        (b, word, lane)
+        for b, bank in enumerate(layout.banks)
+        for word in range(bank.words)
+        for lane in range(bank.lanes)
+    }
+    used = [tuple(place) for place in places(layout).tolist()]
+    assert len(used) == len(every)
+    assert set(used) == every
+
+
+@given(configs())
+def test_every_parameter_has_a_place_and_banks_lie_one_after_the_other(config: ModelConfig) -> None:
+    layout = make_layout(config)
+    leaves = flatten(random_params(config))
+    assert {p.name: p.shape for p in layout.placements} == {name: leaf.shape for name, leaf in leaves.items()}
+    assert layout.size == sum(leaf.size for leaf in leaves.values())
+    offset = HASH_WORDS
+    for bank in layout.banks:
+        assert bank.offset == offset
+        assert 1 <= bank.lanes <= MAX_LANES
+        offset += bank.words * bank.lanes
+    assert layout.image_words == offset
+
+
+@given(configs())
+def test_pack_puts_each_element_where_its_address_says(config: ModelConfig) -> None:
+    layout = make_layout(config)
+    params = numbered(layout)
+    elements = layout.pack(params).view(np.float32)
+    for name, leaf in flatten(params).items():
+        bank, word, lane = np.moveaxis(layout.address(name), -1, 0)
+        offset = np.array([bank.offset for bank in layout.banks])[bank]
+        lanes = np.array([bank.lanes for bank in layout.banks])[bank]
+        np.testing.assert_array_equal(elements[offset + word * lanes + lane], leaf)
+
+
+@given(configs(), st.integers(0, 2**32 - 1))
+def test_unpack_after_pack_is_the_identity_on_all_bits(config: ModelConfig, seed: int) -> None:
+    layout = make_layout(config)
+    params = random_bits(config, seed)
+    assert differing(layout.unpack(layout.pack(params)), params) == []
+
+
+@given(configs(), st.integers(0, 2**32 - 1))
+def test_pack_after_unpack_is_the_identity_on_images(config: ModelConfig, seed: int) -> None:
+    layout = make_layout(config)
+    image = np.random.default_rng(seed).integers(0, 2**32, layout.image_words, np.uint32)
+    image[:HASH_WORDS] = layout.hash
+    np.testing.assert_array_equal(layout.pack(layout.unpack(image)), image)
+
+
+@given(configs())
+def test_split_reads_elements_as_unpack_reads_the_image(config: ModelConfig) -> None:
+    layout = make_layout(config)
+    image = layout.pack(numbered(layout))
+    split = layout.split(image[HASH_WORDS:].view(np.float32))
+    assert differing(unflatten(split), layout.unpack(image)) == []
+
+
+def test_what_comes_out_are_copies() -> None:
+    image = LAYOUT.pack(random_params(TINY))
+    before = image.copy()
+    for leaf in flatten(LAYOUT.unpack(image)).values():
+        leaf[...] = 0.0
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_core_digit_of_the_embedding_is_contiguous() -> None:
+    """A token picks one row digit of each TTM core: that slice is one run of the bank."""
+    for name in ("embed.core0", "embed.core1", "embed.core2"):
+        [placement] = [p for p in LAYOUT.placements if p.name == name]
+        lanes = LAYOUT.banks[placement.bank].lanes
+        _, word, lane = np.moveaxis(LAYOUT.address(name), -1, 0)
+        element = word * lanes + lane
+        for digit in range(placement.shape[1]):
+            run = np.sort(element[:, digit].reshape(-1))
+            np.testing.assert_array_equal(run, np.arange(run[0], run[0] + run.size))
+
+
+def test_cores_of_one_position_share_a_bank_across_layers() -> None:
+    bank_of = {p.name: LAYOUT.banks[p.bank].name for p in LAYOUT.placements}
+    for name, bank in bank_of.items():
+        layer, _, part = name.rpartition(".")
+        if part.startswith("core"):
+            assert bank == f"{'embed' if layer == 'embed' else 'linear'}_{part}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seq_len": 11},
+        {"d_model": 48, "in_modes": (8, 3, 2), "out_modes": (6, 8), "embed_modes": (4, 3, 4)},
+        {"n_heads": 4},
+        {"n_blocks": 1},
+        {"vocab_size": 288, "vocab_modes": (6, 8, 6)},
+        {"n_intents": 6},
+        {"n_slots": 12},
+        {"in_modes": (3, 4, 2)},
+        {"out_modes": (4, 6)},
+        {"tt_ranks": (1, 5, 4, 3, 3, 1)},
+        {"vocab_modes": (8, 5, 6)},
+        {"embed_modes": (3, 2, 4)},
+        {"ttm_ranks": (1, 4, 3, 1)},
+        {"norm_eps": 2e-5},
+        {"slot_weight": 2.0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_config_has_another_hash(change: dict[str, Any]) -> None:
+    assert not np.array_equal(make_layout(TINY.replace(**change)).hash, LAYOUT.hash)
+
+
+def test_the_hash_is_that_of_the_content_and_the_first_words_of_an_image() -> None:
+    np.testing.assert_array_equal(make_layout(preset("tiny")).hash, LAYOUT.hash)
+    np.testing.assert_array_equal(LAYOUT.pack(random_params(TINY))[:HASH_WORDS], LAYOUT.hash)
+
+
+def test_a_dense_config_is_refused() -> None:
+    with pytest.raises(UserError, match="expected format 'tt', found 'dense'"):
+        make_layout(TINY.replace(format="dense"))
+
+
+@pytest.mark.parametrize(
+    ("name", "leaf", "message"),
+    [
+        ("block0.q.core1", None, "block0.q.core1 is missing"),
+        ("block0.q.core9", np.zeros(3, np.float32), "block0.q.core9 is not a parameter of this model"),
+        ("block1.o.bias", np.zeros(23, np.float32), r"block1.o.bias expected shape \(24,\), found \(23,\)"),
+        ("slot_out.weight", np.zeros((24, 11)), "slot_out.weight expected float32, found float64"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(name: str, leaf: np.ndarray | None, message: str) -> None:
+    leaves = flatten(random_params(TINY))
+    if leaf is None:
+        del leaves[name]
+    else:
+        leaves[name] = leaf
+    with pytest.raises(UserError, match=message):
+        LAYOUT.pack(unflatten(leaves))
+
+
+def test_an_image_of_another_layout_or_length_is_refused() -> None:
+    image = LAYOUT.pack(random_params(TINY))
+    with pytest.raises(UserError, match=f"expected an image of {LAYOUT.image_words} words"):
+        LAYOUT.unpack(image[:-1])
+    for word in range(HASH_WORDS):
+        wrong = image.copy()
+        wrong[word] ^= 1
+        with pytest.raises(UserError, match="packed for another configuration"):
+            LAYOUT.unpack(wrong)
+
+
+def test_an_unknown_parameter_has_no_address() -> None:
+    with pytest.raises(KeyError):
+        LAYOUT.address("block7.q.core0")

@@ -1,0 +1,221 @@
+"""Lockstep co-simulation: honest devices agree in every mode, and a device that lies is caught where it lies.
+
+Liars wrap the compiled kernel and spoil one thing each.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fpga_bridge.agreement import Criterion
+from fpga_bridge.csim import CsimDevice
+from fpga_bridge.device import StepResult, Trace
+from fpga_bridge.lockstep import Report, cosimulate
+from fpga_bridge.manifest import make_manifest
+from fpga_bridge.reference import JaxDevice
+from fpga_bridge.report import KINDS, describe, stage_table, summary, to_json
+from tests.fpga_bridge.samples import TINY, random_params, rates, same_bits, sentences
+from ttjax import Batch, Params, UserError
+from ttjax.data import build_vocabulary, config_for, encode, load_corpus
+
+N_POINTS = len(make_manifest(TINY).points)
+
+
+def run(device: CsimDevice, mode: str = "locked", n: int = 2) -> Report:
+    return cosimulate(
+        device,
+        random_params(device.config),
+        sentences(device.config, n),
+        rates(n),
+        mode=mode,  # type: ignore[arg-type]
+    )
+
+
+def travel(n: int) -> tuple[CsimDevice, Batch]:
+    """The device for travel's labels, and n of its training sentences."""
+    corpus = load_corpus("travel", notify=lambda _: None)
+    vocabulary = build_vocabulary(corpus, TINY.vocab_size)
+    config = config_for(TINY, vocabulary)
+    batch = encode(corpus.train[:n], vocabulary, config.seq_len).batch
+    return CsimDevice(config), Batch(*(np.asarray(field) for field in batch))
+
+
+def test_twenty_locked_steps_on_travel_agree_at_every_point() -> None:
+    device, batch = travel(20)
+    report = cosimulate(device, random_params(device.config), batch, rates(20))
+    assert report.agree and report.first_divergence is None, report.first_divergence
+    assert report.steps == 20
+    assert len(report.comparisons) == 20 * len(device.manifest.points)
+    assert [c.name for c in report.comparisons[: len(device.manifest.points)]] == [
+        p.name for p in device.manifest.points
+    ]
+    assert report.same_bits is True
+    assert report.csim_ms_per_step is not None and report.csim_ms_per_step > 0
+    assert report.failing == {}
+
+
+@pytest.mark.parametrize("mode", ["locked", "free", "isolated"])
+def test_the_kernel_agrees_in_every_mode(mode: str) -> None:
+    calls = []
+    report = cosimulate(
+        CsimDevice(TINY),
+        random_params(TINY),
+        sentences(TINY, 3),
+        rates(3),
+        mode=mode,  # type: ignore[arg-type]
+        progress=lambda: calls.append(None),
+    )
+    assert report.agree, report.first_divergence
+    assert report.mode == mode and len(calls) == report.steps == 3
+    assert report.same_bits is (None if mode == "isolated" else True)
+    assert all(device == pytest.approx(jax, rel=1e-5) for device, jax in report.losses)
+
+
+def test_training_goes_on_from_step_to_step() -> None:
+    """Three steps on one sentence lower its loss: the state is kept, not set back."""
+    one = sentences(TINY, 1)
+    batch = Batch(*(np.repeat(np.asarray(field), 3, axis=0) for field in one))
+    for mode in ("locked", "free", "isolated"):
+        report = cosimulate(
+            CsimDevice(TINY),
+            random_params(TINY),
+            batch,
+            rates(3),
+            mode=mode,  # type: ignore[arg-type]
+        )
+        losses = [device for device, _ in report.losses]
+        assert losses[0] > losses[1] > losses[2], mode
+
+
+class SkipsItsUpdate(CsimDevice):
+    def step(
+        self, batch: Batch, rate: float, *, trace: bool = False, overrides: Trace | None = None
+    ) -> StepResult:
+        return super().step(batch, 0.0, trace=trace, overrides=overrides)
+
+
+class Spoils(CsimDevice):
+    """Changes what it reports of one trace point, from step ``at`` on."""
+
+    def __init__(self, point: str, what: str, at: int = 0) -> None:
+        super().__init__(TINY)
+        self.point, self.what, self.remaining = point, what, at
+
+    def step(
+        self, batch: Batch, rate: float, *, trace: bool = False, overrides: Trace | None = None
+    ) -> StepResult:
+        result = super().step(batch, rate, trace=trace, overrides=overrides)
+        self.remaining -= 1
+        if result.trace is None or self.remaining >= 0:
+            return result
+        points = dict(result.trace)
+        if self.what == "drop":
+            del points[self.point]
+        else:
+            array = points[self.point].copy()
+            array.reshape(-1)[-1] = np.nan if self.what == "nan" else array.reshape(-1)[-1] * 1.01 + 1e-3
+            points[self.point] = array
+        return StepResult(result.loss, result.intent_loss, result.slot_loss, points)
+
+
+def test_a_device_that_skips_its_update_is_caught_at_the_first_updated_parameter() -> None:
+    report = run(SkipsItsUpdate(TINY))
+    first = report.first_divergence
+    assert not report.agree and first is not None
+    assert (first.step, first.kind) == (0, "updated")
+
+
+def test_a_device_whose_untraced_steps_end_in_other_bits_is_caught() -> None:
+    class SlowLearner(CsimDevice):
+        def steps(self, batch: Batch, rates: np.ndarray) -> np.ndarray:
+            return super().steps(batch, rates * np.float32(1.0001))
+
+    report = run(SlowLearner(TINY))
+    assert report.first_divergence is None
+    assert report.same_bits is False and not report.agree
+    assert "DISAGREE" in summary(report)
+
+
+@pytest.mark.parametrize("mode", ["locked", "free", "isolated"])
+@pytest.mark.parametrize("what", ["drop", "nan", "shift"])
+@pytest.mark.parametrize("point", ["block0.probs", "d_block1.v.core2", "new_slot_out.bias", "loss"])
+def test_a_device_that_lies_about_one_point_is_caught_there(point: str, what: str, mode: str) -> None:
+    report = run(Spoils(point, what, at=1), mode)
+    wrong = [(c.step, c.name) for c in report.comparisons if not c.agree]
+    assert wrong == [(1, point)]
+    assert not report.agree
+    first = report.first_divergence
+    assert first is not None and first.name == point
+    assert describe(first).startswith(f"step 1, stage {first.stage} ({KINDS[first.kind]}), {point}")
+
+
+def test_both_sides_arrays_are_kept_of_the_first_step_that_disagrees() -> None:
+    report = run(Spoils("block1.gelu", "nan", at=1), n=3)
+    assert report.failing.keys() == {"device", "jax", "truth"}
+    for side in report.failing.values():
+        assert len(side) == N_POINTS
+    assert np.isnan(report.failing["device"]["block1.gelu"][-1, -1])
+    second = [c for c in report.comparisons if c.step == 1 and c.name == "block0.q"]
+    [c] = second
+    assert c.worst is not None
+    assert float(report.failing["device"]["block0.q"][c.worst]) == c.actual
+    assert float(report.failing["jax"]["block0.q"][c.worst]) == c.expected
+
+
+def test_a_report_of_nans_is_still_json_and_a_table() -> None:
+    """A device gone wrong has NaN losses too."""
+    params = random_params(TINY)
+    params["embed"]["core0"][...] = np.nan
+    report = cosimulate(CsimDevice(TINY), params, sentences(TINY, 1), rates(1))
+    assert not report.agree
+    text = json.dumps(to_json(report), allow_nan=False)
+    assert json.loads(text)["agree"] is False
+    assert stage_table(report).row_count > 0
+    assert any("DISAGREE" in line for line in summary(report))
+
+
+def test_zero_steps_are_refused() -> None:
+    with pytest.raises(UserError, match="expected at least one step"):
+        cosimulate(CsimDevice(TINY), random_params(TINY), sentences(TINY, 0, lengths=[]), rates(0))
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown mode 'loose': expected one of locked, free, isolated"):
+        run(CsimDevice(TINY), "loose")
+
+
+def test_a_report_without_comparisons_never_agrees() -> None:
+    assert not Report("locked", Criterion()).agree
+    assert not Report("locked", Criterion(), same_bits=True).agree
+
+
+def test_the_table_has_every_stage_and_the_json_every_point() -> None:
+    report = run(CsimDevice(TINY))
+    stages = {p.stage for p in make_manifest(TINY).points}
+    assert stage_table(report).row_count == len(stages)
+    content = to_json(report)
+    assert content["agree"] is True and content["first_divergence"] is None and content["steps"] == 2
+    assert len(content["points"]) == 2 * N_POINTS
+    assert json.loads(json.dumps(content, allow_nan=False))["points"][0]["name"] == "embed"
+
+
+def test_jax_in_float32_is_a_device_that_agrees_with_itself() -> None:
+    report = cosimulate(JaxDevice(TINY), random_params(TINY), sentences(TINY, 2), rates(2))
+    assert report.agree
+    assert all(c.relative == 0.0 and c.ulp == (0, 0, 0) for c in report.comparisons)
+
+
+def test_the_reference_refuses_to_step_before_it_has_parameters() -> None:
+    with pytest.raises(RuntimeError, match="call load first"):
+        JaxDevice(TINY).read()
+
+
+def test_the_reference_gives_back_the_parameters_it_was_given() -> None:
+    params: Params = random_params(TINY)
+    for dtype in (np.float32, np.float64):
+        device = JaxDevice(TINY, dtype)
+        device.load(params)
+        assert same_bits(device.read()["slot_out"]["weight"], params["slot_out"]["weight"])

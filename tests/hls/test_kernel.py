@@ -1,0 +1,96 @@
+"""The whole kernel under the compiler's strictest eye: no warning, and no finding of the sanitizers.
+
+kernel_sanitized.cpp runs every command on buffers of exact length.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from fpga_bridge.build import find_compiler, kernel_sources
+from fpga_bridge.header import HEADER_NAME, header
+from fpga_bridge.manifest import make_manifest
+from tests.fpga_bridge.samples import OTHER_CONFIGS
+from ttjax import ModelConfig, preset
+
+PROGRAM = Path(__file__).with_name("kernel_sanitized.cpp")
+SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"]
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+# HLS has pragmas and uses labels as names of loops.
+NOT_OURS = ["-Wno-unknown-pragmas", "-Wno-unused-label"]
+CONFIGS: Mapping[str, ModelConfig] = {"tiny": preset("tiny"), **OTHER_CONFIGS}
+
+
+def compiled(folder: Path, config: ModelConfig, flags: list[str], sources: Mapping[str, str]) -> Path:
+    """The sanitized program of a kernel."""
+    for name, text in {**sources, HEADER_NAME: header(make_manifest(config))}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    program = folder / "kernel"
+    command = [find_compiler(), "-std=c++14", "-DTTFPGA_TAPS=1", "-ffp-contract=off", f"-I{folder}", *flags]
+    subprocess.run([*command, str(PROGRAM), "-o", str(program)], check=True)
+    return program
+
+
+def run(program: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["tiny", "head_width_1_and_a_single_intent"])
+def test_sanitizers_find_nothing_in_any_command(name: str, tmp_path: Path) -> None:
+    done = run(compiled(tmp_path, CONFIGS[name], SANITIZE, kernel_sources()))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "clean\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["enc2", *OTHER_CONFIGS])
+def test_sanitizers_find_nothing_in_other_configs(name: str, tmp_path: Path) -> None:
+    config = OTHER_CONFIGS.get(name) or preset(name)
+    done = run(compiled(tmp_path, config, SANITIZE, kernel_sources()))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "clean\n", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "finding"),
+    [
+        ("heads.hpp", "c < kClasses; ++c", "c <= kClasses; ++c", "out of bounds|global-buffer-overflow"),
+        (
+            "step.hpp",
+            "results[at + c] = intent_logits[c];",
+            "results[at + c + 400] = 0.0f;",
+            "heap-buffer-overflow",
+        ),
+        (
+            "ttm_embedding.hpp",
+            "token % kVocabModes[k]",
+            "(token + 1) % (kVocabModes[k] + 1)",
+            "out of bounds|overflow",
+        ),
+    ],
+    ids=["loop bound", "result written past its end", "token digit out of range"],
+)
+def test_sanitizers_stop_a_kernel_that_leaves_its_arrays(
+    file: str, old: str, new: str, finding: str, tmp_path: Path
+) -> None:
+    sources = kernel_sources()
+    assert old in sources[file]
+    broken = {**sources, file: sources[file].replace(old, new)}
+    done = run(compiled(tmp_path, CONFIGS["tiny"], SANITIZE, broken))
+    assert done.returncode != 0 and "clean" not in done.stdout
+    assert any(words in done.stderr for words in finding.split("|")), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("taps", [0, 1])
+@pytest.mark.parametrize("name", ["tiny", "two_cores_a_side", "rank_1_everywhere_and_one_word"])
+def test_the_kernel_compiles_without_a_warning(name: str, taps: int, tmp_path: Path) -> None:
+    for file, text in {**kernel_sources(), HEADER_NAME: header(make_manifest(CONFIGS[name]))}.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    flags = ["-std=c++14", "-O1", f"-DTTFPGA_TAPS={taps}", *WARNINGS, *NOT_OURS, "-c", "-o", "kernel.o"]
+    command = [find_compiler(), *flags, "kernel.cpp"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
