@@ -16,10 +16,10 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help cosim faults test lint unit slow clean compiler
+.PHONY: help cosim faults test lint unit slow test-memory clean compiler yosys
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "variables:   PRESET=$(PRESET) STEPS=$(STEPS) MODE=$(MODE) ARGS='more options' PYTHON=$(PYTHON) JOBS=$(JOBS)"
 
 cosim: compiler $(RUN) ## training steps on the kernel, compared with JAX at every stage
@@ -28,18 +28,24 @@ cosim: compiler $(RUN) ## training steps on the kernel, compared with JAX at eve
 faults: compiler $(RUN) ## plant every known fault and check that each is found
 	@$(BIN)/fpga-bridge faults $(ARGS)
 
-test: compiler lint unit ## lint, types and all tests but the slow ones
+test: compiler lint unit ## lint, types and all tests but those of slow and test-memory
 
 lint: $(DEV) ## style, format and types
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check . >$(VENV)/format.log 2>&1 || { cat $(VENV)/format.log >&2; exit 1; }
 	@$(BIN)/pyright >$(VENV)/pyright.log 2>&1 || { cat $(VENV)/pyright.log >&2; exit 1; }
 
-unit: compiler $(DEV) ## all tests but the slow ones
+unit: compiler $(DEV) ## all tests but those of slow and test-memory
 	@$(BIN)/pytest -q -n $(JOBS) $(ARGS)
 
 slow: compiler $(DEV) ## the tests that take minutes
 	@$(BIN)/pytest -q -n $(JOBS) -m slow $(ARGS)
+
+# Without the tool its tests still run, to be counted and named as skipped; only then is that a pass.
+test-memory: yosys $(DEV) ## banks mapped by an open synthesis tool (yosys), against the model
+	@$(BIN)/pytest -q -n $(JOBS) -m memory $(ARGS)
+	@command -v yosys >/dev/null || \
+	  echo "skipped: no bank was checked against a synthesis tool, there is no yosys (the count is above)"
 
 clean: ## remove caches and build outputs; the virtual environment stays
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -49,6 +55,14 @@ compiler:
 	@command -v "$${CXX:-g++}" >/dev/null || { \
 	  echo "make: no $${CXX:-g++} found, and the kernel is compiled with it;" \
 	    "install g++ (Debian, Ubuntu: apt install g++) or name another: CXX=clang++ make ..." >&2; exit 1; }
+
+yosys: | $(BIN)/python
+	@command -v yosys >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  echo "make: installing yosys with apt-get" >&2 && export DEBIAN_FRONTEND=noninteractive && \
+	  { apt-get update && apt-get install -y --no-install-recommends yosys; } >$(VENV)/yosys.log 2>&1; } || { \
+	  echo "make: no yosys found, and it could not be installed here;" \
+	    "as root: apt-get install yosys (Debian, Ubuntu)" >&2; }
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
