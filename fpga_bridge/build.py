@@ -99,7 +99,6 @@ def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -
             *FLAGS,
             *WARNINGS,
             f"-I{scratch}",
-            "kernel.cpp",
             "csim/csim.cpp",
             "-o",
             str(built),

@@ -10,19 +10,21 @@ import tyro
 from fpga_bridge.cli_cosim import Cosim
 from fpga_bridge.cli_faults import Faults
 from fpga_bridge.cli_kernel import Build, Layout, Lint
+from fpga_bridge.cli_memory import Memory
 from ttjax.cli import exit_status
 
 DESCRIPTION = """Drive the tensor-train training kernel and hold it against JAX.
 
 Examples: fpga-bridge cosim --preset enc2 --steps 20
           fpga-bridge faults
-          fpga-bridge layout --preset enc4"""
+          fpga-bridge memory --preset enc4"""
 
 _Command = (
     Annotated[Cosim, tyro.conf.subcommand("cosim")]
     | Annotated[Faults, tyro.conf.subcommand("faults")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Layout, tyro.conf.subcommand("layout")]
+    | Annotated[Memory, tyro.conf.subcommand("memory")]
     | Annotated[Lint, tyro.conf.subcommand("lint")]
 )
 

@@ -60,7 +60,8 @@ class CsimDevice:
         """One SGD step on one sentence. Overrides imply a trace."""
         examples = encode_examples(stacked(batch), np.array([rate], np.float32), self.config)
         results = np.empty(1 + LOSSES_PER_EXAMPLE, np.float32)
-        buffer = np.empty(self.manifest.words, np.float32) if trace or overrides else None
+        # A point that the kernel fails to record stays NaN, which never agrees.
+        buffer = np.full(self.manifest.words, np.nan, np.float32) if trace or overrides else None
         handed_in = None if overrides is None else self.manifest.overrides(overrides)
         self._run(STEP, examples=examples, results=results, trace=buffer, overrides=handed_in)
         joint, intent, slot = (float(loss) for loss in results[1:])

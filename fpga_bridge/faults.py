@@ -57,7 +57,7 @@ FAULTS = {
             "step.hpp",
             "float (&losses)[3], const Taps& taps) {\n",
             "float (&losses)[3], const Taps& taps) {\n"
-            "  float& hit = Bank<kLinearCoreBank + 1>::value[3];\n"
+            "  float& hit = Bank<kLinearCoreBank + 1>::value()[3];\n"
             "  hit = as_float(as_bits(hit) ^ 0x00800000u);\n",
             "block0.q.left",
         ),
@@ -65,8 +65,8 @@ FAULTS = {
             "dropped_mask",
             "padding takes part in the softmax",
             "attention.hpp",
-            "j < length ? exp_f32(weight[row + j] - highest) : 0.0f",
-            "j < length + kTokens ? exp_f32(weight[row + j] - highest) : 0.0f",
+            "j < length ? exp_f32(attention[row + j] - highest) : 0.0f",
+            "j < length + kTokens ? exp_f32(attention[row + j] - highest) : 0.0f",
             "block0.probs",
         ),
         Fault(
@@ -89,17 +89,17 @@ FAULTS = {
             "missing_bias_gradient",
             "the linear layers' bias gradients stay zero",
             "tt_linear.hpp",
-            "gradient[layer * kWidth + i] = sum;",
-            "gradient[layer * kWidth + i] = 0.0f * sum;",
+            "BiasGradient::at(layer * kWidth) + i] = sum;",
+            "BiasGradient::at(layer * kWidth) + i] = 0.0f * sum;",
             "d_slot_pre.bias",
         ),
         Fault(
             "stale_merged_half",
             "the right half is merged once and not again after the update",
             "tt_linear.hpp",
-            "  RightMerge<RightHalf, Into::kReplace, 0>::forward(right_start, right_halves[layer]);",
-            "  if (right_halves[layer][0] == 0.0f)\n"
-            "    RightMerge<RightHalf, Into::kReplace, 0>::forward(right_start, right_halves[layer]);",
+            "  RightMerge<RightHalf, Into::kReplace, 0>::forward(",
+            "  if (right[place::right[pass][layer]] == 0.0f)\n"
+            "    RightMerge<RightHalf, Into::kReplace, 0>::forward(",
             "block0.q.right",
             step=1,
         ),
@@ -114,16 +114,16 @@ FAULTS = {
         Fault(
             "skipped_update",
             "one bank of cores is never updated",
-            "step.hpp",
-            "    sgd_update(Bank<kBank>::value,",
-            "    if (kBank != kLinearCoreBank + 2) sgd_update(Bank<kBank>::value,",
-            "new_block0.q.core2",
+            "memory.hpp",
+            "[start + i] - step.rate *",
+            "[start + i] - (kIndex == kLinearCoreBank + 2 ? 0.0f : step.rate) *",
+            "new_slot_pre.core2",
         ),
         Fault(
             "missing_residual",
             "the attention's residual sum is left out",
             "encoder.hpp",
-            "  add_to(branch, hidden[block]);\n",
+            "  add_to(place::branch, x0);\n",
             "",
             "block0.norm1",
         ),
@@ -131,7 +131,7 @@ FAULTS = {
             "unscaled_score_gradient",
             "the gradient of the scores misses 1/sqrt(head_dim)",
             "attention.hpp",
-            "  scale_scores(d_scores);\n",
+            "  scale_scores(ds0);\n",
             "",
             "d_{last}.k",
         ),

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt32
 
 from ttjax import ModelConfig, Params, UserError, flatten, unflatten
-from ttjax.params import check_params, linear_names, parameter_shapes
+from ttjax.params import check_params, linear_names, norm_names, parameter_shapes
 
 # Lanes of a word are consecutive elements along a tensor's innermost axis, at most this many.
 MAX_LANES = 16
@@ -166,8 +166,7 @@ def make_layout(config: ModelConfig) -> Layout:
 def _groups(config: ModelConfig) -> dict[str, list[str]]:
     """Parameters by bank, in order of execution."""
     linears = linear_names(config)
-    blocks = range(config.n_blocks)
-    norms = ["embed_norm", *(f"block{b}.norm{i}" for b in blocks for i in (1, 2)), "slot_norm"]
+    norms = norm_names(config)
     n_cores = len(config.in_modes) + len(config.out_modes)
     return {
         **{f"linear_core{k}": _of(linears, f"core{k}") for k in range(n_cores)},

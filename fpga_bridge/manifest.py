@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt32
 
 from fpga_bridge.layout import HASH_WORDS, Layout, make_layout
 from ttjax import Batch, ModelConfig, init_params, loss, trace_shapes
-from ttjax.params import linear_names
+from ttjax.params import linear_names, norm_names
 
 Kind = Literal["value", "value_gradient", "parameter_gradient", "updated"]
 
@@ -104,7 +104,7 @@ def make_manifest(config: ModelConfig) -> Manifest:
     for name, shape in values.items():
         points.append(TracePoint(name, "value", stage_of(name), shape, offset))
         offset += prod(shape)
-    backward = [name for name in reversed(values) if name not in LOSSES]
+    backward = [name for name in reversed(values) if name not in LOSSES and not _of_frozen(name, config)]
     gradients: list[TracePoint] = []
     for name in backward:
         gradients.append(TracePoint(f"d_{name}", "value_gradient", stage_of(name), values[name], offset))
@@ -114,11 +114,15 @@ def make_manifest(config: ModelConfig) -> Manifest:
     for p in layout.placements:
         at = layout.banks[p.bank].offset - HASH_WORDS + p.start
         stage = p.name.rpartition(".")[0]
+        if stage in config.frozen:
+            continue
         gradient = TracePoint(f"d_{p.name}", "parameter_gradient", stage, p.shape, offset + at)
-        of_layer.setdefault(stage, []).append(gradient)
         new = TracePoint(f"new_{p.name}", "updated", stage, p.shape, offset + layout.size + at)
-        updated.append(new)
-    # A layer's parameter gradients stand after the last gradient of its own values.
+        of_layer.setdefault(stage, []).extend([gradient, new] if config.immediate else [gradient])
+        if not config.immediate:
+            updated.append(new)
+    # A layer's parameter gradients stand after the last gradient of its own values; each is applied there
+    # or, if gradients are held, at the end.
     for i, gradient in enumerate(gradients):
         points.append(gradient)
         if i + 1 == len(gradients) or gradients[i + 1].stage != gradient.stage:
@@ -126,6 +130,12 @@ def make_manifest(config: ModelConfig) -> Manifest:
     if of_layer:
         raise AssertionError(f"parameters of no traced stage: {sorted(of_layer)}")
     return Manifest(layout, (*points, *updated), offset, offset + layout.size)
+
+
+def _of_frozen(value: str, config: ModelConfig) -> bool:
+    """Whether a value's gradient is wanted for frozen cores only, and so not computed."""
+    layer, _, part = value.rpartition(".")
+    return part in ("left", "right") and layer in config.frozen
 
 
 def stage_of(value: str) -> str:
@@ -151,14 +161,15 @@ def tap_offsets(manifest: Manifest) -> dict[str, list[int]]:
     for part in ("scores", "probs", "context"):
         families[part] = [f"{block}.{part}" for block in blocks]
     families["gelu"] = [*(f"{block}.gelu" for block in blocks), "slot_gelu"]
-    norms = [f"{block}.norm{i}" for block in blocks for i in (1, 2)]
-    families["norm"] = ["embed_norm", *norms, "slot_norm"]
+    families["norm"] = norm_names(manifest.layout.config)
     for single in ("embed", "intent_tanh", "intent_logits", "slot_logits"):
         families[single] = [single]
     tables = {}
     for family, names in families.items():
         tables[family] = [manifest.by_name[name].offset for name in names]
-        tables[f"d_{family}"] = [manifest.by_name[f"d_{name}"].offset for name in names]
+        # A frozen layer's halves have no gradient, and no place for one: the kernel never asks for it.
+        gradients = (manifest.by_name.get(f"d_{name}") for name in names)
+        tables[f"d_{family}"] = [-1 if point is None else point.offset for point in gradients]
     for name in LOSSES:
         tables[name] = [manifest.by_name[name].offset]
     return tables

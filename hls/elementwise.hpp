@@ -1,30 +1,46 @@
-// Element-wise stages: GELU, tanh, sums and copies of the residual stream, and the SGD update.
+// Element-wise stages on arrays of the activation pool: GELU, and sums and copies of the residual stream;
+// tanh on the intent head's row.
 #pragma once
 
-#include "taps.hpp"
+#include "memory.hpp"
 
 namespace ttfpga {
 
-/// y = GELU(x), tanh form.
-template <int kSize>
-void gelu_forward(const float (&x)[kSize], float (&y)[kSize], int offset, const Taps& taps) {
+/// y = GELU(x), tanh form; x0 and y0 are places in the activation pool.
+inline void gelu_forward(int x0, int y0, int offset, const Taps& taps) {
 GELU:
-  for (int i = 0; i < kSize; ++i) {
+  for (int i = 0; i < kActivation; ++i) {
 #pragma HLS PIPELINE
-    y[i] = gelu_f32(x[i]);
+    activation[y0 + i] = gelu_f32(activation[x0 + i]);
   }
-  tap(taps, offset, y);
+  tap(taps, offset, activation, y0, kActivation);
 }
 
 /// dx = dy * GELU'(x).
-template <int kSize>
-void gelu_backward(const float (&x)[kSize], float (&dy)[kSize], float (&dx)[kSize], int offset,
-                   const Taps& taps) {
-  tap(taps, offset, dy);
+inline void gelu_backward(int x0, int dy0, int dx0, int offset, const Taps& taps) {
+  tap(taps, offset, activation, dy0, kActivation);
 D_GELU:
-  for (int i = 0; i < kSize; ++i) {
+  for (int i = 0; i < kActivation; ++i) {
 #pragma HLS PIPELINE
-    dx[i] = dy[i] * gelu_derivative_f32(x[i]);
+    activation[dx0 + i] = activation[dy0 + i] * gelu_derivative_f32(activation[x0 + i]);
+  }
+}
+
+/// sum += x, both places in the activation pool.
+inline void add_to(int sum0, int x0) {
+ADD:
+  for (int i = 0; i < kActivation; ++i) {
+#pragma HLS PIPELINE
+    activation[sum0 + i] += activation[x0 + i];
+  }
+}
+
+/// A copy within the activation pool.
+inline void copy_to(int to0, int from0) {
+COPY:
+  for (int i = 0; i < kActivation; ++i) {
+#pragma HLS PIPELINE
+    activation[to0 + i] = activation[from0 + i];
   }
 }
 
@@ -47,36 +63,6 @@ D_TANH:
   for (int i = 0; i < kSize; ++i) {
 #pragma HLS PIPELINE
     dy[i] = dy[i] * (1.0f - y[i] * y[i]);
-  }
-}
-
-/// sum += x.
-template <int kSize>
-void add_to(float (&sum)[kSize], const float (&x)[kSize]) {
-ADD:
-  for (int i = 0; i < kSize; ++i) {
-#pragma HLS PIPELINE
-    sum[i] += x[i];
-  }
-}
-
-/// to = from.
-template <int kSize>
-void copy_to(float (&to)[kSize], const float (&from)[kSize]) {
-COPY:
-  for (int i = 0; i < kSize; ++i) {
-#pragma HLS PIPELINE
-    to[i] = from[i];
-  }
-}
-
-/// One step of plain SGD, in place: parameter -= rate * gradient.
-template <int kSize>
-void sgd_update(float (&parameter)[kSize], const float (&gradient)[kSize], float rate) {
-SGD:
-  for (int i = 0; i < kSize; ++i) {
-#pragma HLS PIPELINE
-    parameter[i] = parameter[i] - rate * gradient[i];
   }
 }
 

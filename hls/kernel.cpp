@@ -40,6 +40,7 @@ extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint3
 #pragma HLS INTERFACE s_axilite port = n_examples
 #pragma HLS INTERFACE s_axilite port = return
   using namespace ttfpga;
+  TTFPGA_BIND_MEMORY
   results[0] = kDone;
 #if TTFPGA_TAPS
   const Taps taps = {trace_out, overrides};

@@ -1,7 +1,8 @@
-// The on-chip memory: every array that lives from one command to the next, or from forward to backward.
-// Sizes come from the generated header; nothing here crosses the AXI interfaces.
+// The on-chip memory as the generated header lays it out: banks of parameters, pools of slots shared by
+// temporary arrays that are never live together, and the update of parameters in place.
 #pragma once
 
+#include "taps.hpp"
 #include "ttfpga_config.hpp"
 
 namespace ttfpga {
@@ -10,65 +11,54 @@ constexpr int kHeadDim = kWidth / kHeads;
 static_assert(kHeadDim * kHeads == kWidth, "the heads divide the width");
 
 constexpr int kActivation = kTokens * kWidth;
-constexpr int kAttention = kHeads * kTokens * kTokens;
+static_assert(kActivation == kActivationSlot, "a slot of the activation pool holds one activation");
+constexpr int kHeadScores = kTokens * kTokens;
+constexpr int kAttention = kHeads * kHeadScores;
+static_assert(kAttention == kAttentionSlot, "a slot of the attention pool holds the scores of all heads");
 
 /// Linear layers in order of execution: those of the blocks, then one before each head.
 enum BlockLinear { kQ, kK, kV, kO, kFfnIn, kFfnOut, kBlockLinears };
 constexpr int kIntentPre = kBlocks * kBlockLinears;
 constexpr int kSlotPre = kIntentPre + 1;
-constexpr int kLinears = kSlotPre + 1;
+static_assert(kLinears == kSlotPre + 1, "the header counts the linear layers alike");
 
 /// LayerNorms in order of execution: after the embedding, two a block, in the slot head.
 constexpr int kEmbedNorm = 0;
 constexpr int norm1_of(int block) { return 1 + 2 * block; }
 constexpr int norm2_of(int block) { return 2 + 2 * block; }
 constexpr int kSlotNorm = norm1_of(kBlocks);
-constexpr int kNorms = kSlotNorm + 1;
+static_assert(kNorms == kSlotNorm + 1, "the header counts the norms alike");
 
-/// A bank of parameters and the bank of their gradients; both keep their contents between commands.
-template <int kIndex>
-struct Bank {
-  static constexpr int kSize = kBankSize[kIndex];
-  static float value[kSize];
-  static float gradient[kSize];
+/// Which pass asks: a value that the backward pass makes again may lie elsewhere than in the forward pass.
+enum Pass { kForward, kBackward };
+
+/// What one training step is run with.
+struct Step {
+  float rate;
+  Taps taps;
 };
-template <int kIndex>
-float Bank<kIndex>::value[Bank<kIndex>::kSize];
-template <int kIndex>
-float Bank<kIndex>::gradient[Bank<kIndex>::kSize];
 
-// Values of the forward pass that the backward pass reads.
-static float embedding[kActivation];
-static float hidden[kBlocks + 1][kActivation];  ///< input of each block; the last is the encoder's output
-static float query[kBlocks][kActivation];
-static float key[kBlocks][kActivation];
-static float value[kBlocks][kActivation];
-static float probs[kBlocks][kAttention];
-static float context[kBlocks][kActivation];
-static float attended[kBlocks][kActivation];  ///< output of norm1, input of the feed-forward half
-static float ffn_hidden[kBlocks][kActivation];
-static float ffn_active[kBlocks][kActivation];
-static float normalized[kNorms][kActivation];  ///< (x - mean) / std of each LayerNorm
-static float inverse_std[kNorms][kTokens];
-static float intent_hidden[kWidth];
-static float intent_active[kWidth];
-static float intent_logits[kIntents];
-static float slot_hidden[kActivation];
-static float slot_active[kActivation];
-static float slot_normed[kActivation];
-static float slot_logits[kTokens * kSlots];
+/// parameter -= rate * gradient: plain SGD on `size` elements of bank kIndex from `start` on.
+template <int kIndex>
+void sgd_update(int start, int size, const Step& step) {
+  const int from = Gradient<kIndex>::at(start);
+SGD:
+  for (int i = 0; i < size; ++i) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 100000
+#pragma HLS PIPELINE
+    Bank<kIndex>::value()[start + i] =
+        Bank<kIndex>::value()[start + i] - step.rate * Gradient<kIndex>::memory()[from + i];
+  }
+  tap(step.taps, trace::kUpdated + kBankOffset[kIndex] + start, Bank<kIndex>::value(), start, size);
+}
 
-// Scratch: gradients on their way back, and sums of a residual branch.
-static float branch[kActivation];
-static float d_stream[kActivation];  ///< gradient of the residual stream
-static float d_branch[kActivation];
-static float d_wide[kActivation];
-static float d_query[kActivation];
-static float d_key[kActivation];
-static float d_value[kActivation];
-static float d_scores[kAttention];
-static float d_intent_logits[kIntents];
-static float d_intent[kWidth];
-static float d_slot_logits[kTokens * kSlots];
+/// A gradient of `size` elements of bank kIndex from `start` on is complete: it is applied now, unless
+/// gradients are held. Nothing may read the old parameter after this.
+template <int kIndex>
+void gradient_complete(int start, int size, const Step& step) {
+  tap(step.taps, trace::kGradients + kBankOffset[kIndex] + start, Gradient<kIndex>::memory(),
+      Gradient<kIndex>::at(start), size);
+  if (kImmediate) sgd_update<kIndex>(start, size, step);
+}
 
 }  // namespace ttfpga

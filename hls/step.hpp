@@ -35,55 +35,48 @@ struct EachBank {
   static void load(const uint32_t* image) {
     EachBank<kBank - 1>::load(image);
   LOAD_BANK:
-    for (int i = 0; i < Bank<kBank>::kSize; ++i) {
+    for (int i = 0; i < kBankSize[kBank]; ++i) {
 #pragma HLS PIPELINE
-      Bank<kBank>::value[i] = as_float(image[kBankOffset[kBank] + i]);
+      Bank<kBank>::value()[i] = as_float(image[kBankOffset[kBank] + i]);
     }
   }
 
   static void store(uint32_t* image) {
     EachBank<kBank - 1>::store(image);
   STORE_BANK:
-    for (int i = 0; i < Bank<kBank>::kSize; ++i) {
+    for (int i = 0; i < kBankSize[kBank]; ++i) {
 #pragma HLS PIPELINE
-      image[kBankOffset[kBank] + i] = as_bits(Bank<kBank>::value[i]);
+      image[kBankOffset[kBank] + i] = as_bits(Bank<kBank>::value()[i]);
     }
   }
 
-  static void tap_gradient(const Taps& taps) {
-    EachBank<kBank - 1>::tap_gradient(taps);
-    tap(taps, trace::kGradients + kBankOffset[kBank], Bank<kBank>::gradient);
-  }
-
-  static void update(float rate, const Taps& taps) {
-    EachBank<kBank - 1>::update(rate, taps);
-    sgd_update(Bank<kBank>::value, Bank<kBank>::gradient, rate);
-    tap(taps, trace::kUpdated + kBankOffset[kBank], Bank<kBank>::value);
+  static void update(const Step& step) {
+    EachBank<kBank - 1>::update(step);
+    sgd_update<kBank>(0, kBankSize[kBank], step);
   }
 };
 template <>
 struct EachBank<-1> {
   static void load(const uint32_t*) {}
   static void store(uint32_t*) {}
-  static void tap_gradient(const Taps&) {}
-  static void update(float, const Taps&) {}
+  static void update(const Step&) {}
 };
 
 /// Forward, backward, update for one sentence: losses = {joint, intent, slot}.
 inline void train_step(const Example& example, float (&losses)[3], const Taps& taps) {
+  const Step step = {example.rate, taps};
   encoder_forward(example.tokens, example.length, taps);
-  heads_forward(hidden[kBlocks], taps);
+  heads_forward(taps);
   joint_loss(example.length, example.intent, example.slots, losses, taps);
-  heads_backward(hidden[kBlocks], d_stream, taps);
-  encoder_backward(example.tokens, taps);
-  EachBank<kBanks - 1>::tap_gradient(taps);
-  EachBank<kBanks - 1>::update(example.rate, taps);
+  heads_backward(step);
+  encoder_backward(example.tokens, example.length, step);
+  if (!kImmediate) EachBank<kBanks - 1>::update(step);
 }
 
 /// Logits of one sentence into results: kIntents, then kTokens * kSlots.
 inline void infer(const Example& example, float* results, int at) {
   encoder_forward(example.tokens, example.length, Taps{});
-  heads_forward(hidden[kBlocks], Taps{});
+  heads_forward(Taps{});
 STORE_INTENT:
   for (int c = 0; c < kIntents; ++c) {
 #pragma HLS PIPELINE
@@ -92,7 +85,7 @@ STORE_INTENT:
 STORE_SLOTS:
   for (int i = 0; i < kTokens * kSlots; ++i) {
 #pragma HLS PIPELINE
-    results[at + kIntents + i] = slot_logits[i];
+    results[at + kIntents + i] = activation[place::slot_logits + i];
   }
 }
 constexpr int kLogits = kIntents + kTokens * kSlots;

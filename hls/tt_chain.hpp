@@ -64,9 +64,10 @@ constexpr int left_offset(int k) {
 }
 
 constexpr int kLeftProducts = left_offset<LeftHalf>(0);
+static_assert(kLeftProducts == kLeftSlot, "a slot of the left pool holds one layer's products");
 constexpr int kLeftHalf = kWidth * kBond;
 
-/// A_k and all before it; `start[k]` is where core k begins in its bank.
+/// A_k and all before it, in the pool `left` from `at` on; `start[k]` is where core k begins in its bank.
 template <int k>
 struct LeftMerge {
   using Chain = LeftHalf;
@@ -78,41 +79,41 @@ struct LeftMerge {
   using CoreBank = Bank<Chain::kFirstBank + k>;
   using FirstBank = Bank<Chain::kFirstBank>;
 
-  static void forward(const int (&start)[Chain::kCores], float (&products)[kLeftProducts]) {
-    LeftMerge<k - 1>::forward(start, products);
+  static void forward(const int (&start)[Chain::kCores], int at) {
+    LeftMerge<k - 1>::forward(start, at);
     if (k == 1) {
-      contract<Before, Core>(FirstBank::value, start[0], CoreBank::value, start[k], products,
-                             left_offset<Chain>(k));
+      contract<Before, Core>(FirstBank::value(), start[0], CoreBank::value(), start[k], left,
+                             at + left_offset<Chain>(k));
     } else {
-      contract<Before, Core>(products, left_offset<Chain>(k - 1), CoreBank::value, start[k], products,
-                             left_offset<Chain>(k));
+      contract<Before, Core>(left, at + left_offset<Chain>(k - 1), CoreBank::value(), start[k], left,
+                             at + left_offset<Chain>(k));
     }
   }
 
   /// dG_k = A_{k-1}^T dA_k and dA_{k-1} = dA_k G_k^T; dA_0 is the first core's gradient.
-  static void backward(const int (&start)[Chain::kCores], const float (&products)[kLeftProducts],
-                       float (&d_products)[kLeftProducts]) {
+  static void backward(const int (&start)[Chain::kCores], int at) {
+    using CoreGradient = Gradient<Chain::kFirstBank + k>;
+    using FirstGradient = Gradient<Chain::kFirstBank>;
     const int d_after = left_offset<Chain>(k);
     if (k == 1) {
-      contract<Transposed<Before>, After>(FirstBank::value, start[0], d_products, d_after, CoreBank::gradient,
-                                          start[k]);
-      contract<After, Transposed<Core>>(d_products, d_after, CoreBank::value, start[k], FirstBank::gradient,
-                                        start[0]);
+      contract<Transposed<Before>, After>(FirstBank::value(), start[0], d_left, d_after, CoreGradient::memory(),
+                                          CoreGradient::at(start[k]));
+      contract<After, Transposed<Core>>(d_left, d_after, CoreBank::value(), start[k], FirstGradient::memory(),
+                                        FirstGradient::at(start[0]));
     } else {
-      contract<Transposed<Before>, After>(products, left_offset<Chain>(k - 1), d_products, d_after,
-                                          CoreBank::gradient, start[k]);
-      contract<After, Transposed<Core>>(d_products, d_after, CoreBank::value, start[k], d_products,
+      contract<Transposed<Before>, After>(left, at + left_offset<Chain>(k - 1), d_left, d_after,
+                                          CoreGradient::memory(), CoreGradient::at(start[k]));
+      contract<After, Transposed<Core>>(d_left, d_after, CoreBank::value(), start[k], d_left,
                                         left_offset<Chain>(k - 1));
     }
-    LeftMerge<k - 1>::backward(start, products, d_products);
+    LeftMerge<k - 1>::backward(start, at);
   }
 };
 
 template <>
 struct LeftMerge<0> {
-  static void forward(const int (&)[LeftHalf::kCores], float (&)[kLeftProducts]) {}
-  static void backward(const int (&)[LeftHalf::kCores], const float (&)[kLeftProducts],
-                       float (&)[kLeftProducts]) {}
+  static void forward(const int (&)[LeftHalf::kCores], int) {}
+  static void backward(const int (&)[LeftHalf::kCores], int) {}
 };
 
 // From the right: B_last = G_last is the core itself; B_k (r_k, n_k ... n_last) = G_k B_{k+1}.
@@ -136,13 +137,13 @@ constexpr int right_products() {
 }
 
 constexpr int kRightProducts = right_products<RightHalf>();
+static_assert(kRightProducts == kRightSlot, "a slot of the right pool holds one layer's products");
 constexpr int kRightHalf = kBond * kWidth;
 
-/// B_k and all after it. kGradient: whether a core's gradient is written (each core meets one example a
-/// step) or added to (several tokens of a sentence pick the same core).
+/// B_k and all after it, in `products` from `at` on. kGradient: whether a core's gradient is written (each
+/// core meets one example a step) or added to (several tokens of a sentence pick the same core).
 template <class Chain, Into kGradient, int k, bool kIsLast = k == Chain::kCores - 1>
 struct RightMerge {
-  static constexpr int kProducts = right_products<Chain>();
   static constexpr int kLast = Chain::kCores - 1;
   static constexpr int kRows = Chain::rank(k) * Chain::mode(k), kInner = Chain::rank(k + 1);
   static constexpr int kCols = modes_product<Chain>(k + 1, kLast);
@@ -152,41 +153,60 @@ struct RightMerge {
   using CoreBank = Bank<Chain::kFirstBank + k>;
   using LastBank = Bank<Chain::kFirstBank + kLast>;
 
-  static void forward(const int (&start)[Chain::kCores], float (&products)[kProducts]) {
-    RightMerge<Chain, kGradient, k + 1>::forward(start, products);
+  template <int kSize>
+  static void forward(const int (&start)[Chain::kCores], float (&products)[kSize], int at) {
+    RightMerge<Chain, kGradient, k + 1>::forward(start, products, at);
     if (k == kLast - 1) {
-      contract<Core, Before>(CoreBank::value, start[k], LastBank::value, start[kLast], products,
-                             right_offset<Chain>(k));
+      contract<Core, Before>(CoreBank::value(), start[k], LastBank::value(), start[kLast], products,
+                             at + right_offset<Chain>(k));
     } else {
-      contract<Core, Before>(CoreBank::value, start[k], products, right_offset<Chain>(k + 1), products,
-                             right_offset<Chain>(k));
+      contract<Core, Before>(CoreBank::value(), start[k], products, at + right_offset<Chain>(k + 1), products,
+                             at + right_offset<Chain>(k));
     }
   }
 
   /// dG_k = dB_k B_{k+1}^T and dB_{k+1} = G_k^T dB_k; dB_last is the last core's gradient.
-  static void backward(const int (&start)[Chain::kCores], const float (&products)[kProducts],
-                       float (&d_products)[kProducts]) {
-    const int d_after = right_offset<Chain>(k);
+  template <int kSize, int kDSize>
+  static void backward(const int (&start)[Chain::kCores], const float (&products)[kSize], int at,
+                       float (&d_products)[kDSize], int d_at) {
+    using CoreGradient = Gradient<Chain::kFirstBank + k>;
+    using LastGradient = Gradient<Chain::kFirstBank + kLast>;
+    const int d_after = d_at + right_offset<Chain>(k);
     if (k == kLast - 1) {
-      contract<After, Transposed<Before>, kGradient>(d_products, d_after, LastBank::value, start[kLast],
-                                                     CoreBank::gradient, start[k]);
-      contract<Transposed<Core>, After, kGradient>(CoreBank::value, start[k], d_products, d_after,
-                                                   LastBank::gradient, start[kLast]);
+      contract<After, Transposed<Before>, kGradient>(d_products, d_after, LastBank::value(), start[kLast],
+                                                     CoreGradient::memory(), CoreGradient::at(start[k]));
+      contract<Transposed<Core>, After, kGradient>(CoreBank::value(), start[k], d_products, d_after,
+                                                   LastGradient::memory(), LastGradient::at(start[kLast]));
     } else {
-      contract<After, Transposed<Before>, kGradient>(d_products, d_after, products, right_offset<Chain>(k + 1),
-                                                     CoreBank::gradient, start[k]);
-      contract<Transposed<Core>, After>(CoreBank::value, start[k], d_products, d_after, d_products,
-                                        right_offset<Chain>(k + 1));
+      contract<After, Transposed<Before>, kGradient>(d_products, d_after, products,
+                                                     at + right_offset<Chain>(k + 1), CoreGradient::memory(),
+                                                     CoreGradient::at(start[k]));
+      contract<Transposed<Core>, After>(CoreBank::value(), start[k], d_products, d_after, d_products,
+                                        d_at + right_offset<Chain>(k + 1));
     }
-    RightMerge<Chain, kGradient, k + 1>::backward(start, products, d_products);
+    RightMerge<Chain, kGradient, k + 1>::backward(start, products, at, d_products, d_at);
   }
 };
 
 template <class Chain, Into kGradient, int k>
 struct RightMerge<Chain, kGradient, k, true> {
-  static constexpr int kProducts = right_products<Chain>();
-  static void forward(const int (&)[Chain::kCores], float (&)[kProducts]) {}
-  static void backward(const int (&)[Chain::kCores], const float (&)[kProducts], float (&)[kProducts]) {}
+  template <int kSize>
+  static void forward(const int (&)[Chain::kCores], float (&)[kSize], int) {}
+  template <int kSize, int kDSize>
+  static void backward(const int (&)[Chain::kCores], const float (&)[kSize], int, float (&)[kDSize], int) {}
+};
+
+/// The gradients of cores k and all before it in a chain are complete.
+template <class Chain, int k = Chain::kCores - 1>
+struct CoresComplete {
+  static void run(const int (&start)[Chain::kCores], const Step& step) {
+    CoresComplete<Chain, k - 1>::run(start, step);
+    gradient_complete<Chain::kFirstBank + k>(start[k], core_size<Chain>(k), step);
+  }
+};
+template <class Chain>
+struct CoresComplete<Chain, -1> {
+  static void run(const int (&)[Chain::kCores], const Step&) {}
 };
 
 }  // namespace ttfpga

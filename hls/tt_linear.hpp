@@ -1,21 +1,10 @@
 // The tensor-train linear layer in the bidirectional flow: y = (x A) B + b, with the merged halves A and B
-// kept for the backward pass (arXiv 2501.06663, section III).
+// kept for the backward pass, or merged again there (arXiv 2501.06663, section III).
 #pragma once
 
-#include "taps.hpp"
 #include "tt_chain.hpp"
 
 namespace ttfpga {
-
-// Kept from forward to backward, for each layer.
-static float left_halves[kLinears][kLeftProducts];
-static float right_halves[kLinears][kRightProducts];
-static float bond[kLinears][kTokens * kBond];
-
-// Gradients of one layer at a time.
-static float d_left[kLeftProducts];
-static float d_right[kRightProducts];
-static float d_bond[kTokens * kBond];
 
 /// Where the cores of `layer` begin in their banks: cores of one position in all layers share a bank.
 template <class Chain>
@@ -28,69 +17,87 @@ FIND_CORE:
   }
 }
 
-/// y (kRows, kWidth) = x A B + b for the first kRows rows of x.
-template <int kRows, int kXSize, int kYSize>
-void linear_forward(int layer, const float (&x)[kXSize], float (&y)[kYSize], const Taps& taps) {
-  static_assert(kRows * kWidth <= kXSize && kRows * kWidth <= kYSize, "rows beyond an array");
+/// A and B of a layer into their slots.
+inline void merge_halves(int layer, Pass pass) {
   int left_start[kInCores], right_start[kOutCores];
   find_cores<LeftHalf>(layer, left_start);
   find_cores<RightHalf>(layer, right_start);
+  LeftMerge<kInCores - 1>::forward(left_start, place::left[pass][layer]);
+  RightMerge<RightHalf, Into::kReplace, 0>::forward(right_start, right, place::right[pass][layer]);
+}
 
-  LeftMerge<kInCores - 1>::forward(left_start, left_halves[layer]);
-  tap(taps, trace::linear_left[layer], left_halves[layer], 0, kLeftHalf);
-  RightMerge<RightHalf, Into::kReplace, 0>::forward(right_start, right_halves[layer]);
-  tap(taps, trace::linear_right[layer], right_halves[layer], 0, kRightHalf);
+/// y (kRows, kWidth) = x A B + b for kRows rows of x; x0 and y0 are where they begin in their arrays.
+template <int kRows, int kXSize, int kYSize>
+void linear_forward(int layer, Pass pass, const float (&x)[kXSize], int x0, float (&y)[kYSize], int y0,
+                    const Taps& taps) {
+  const int a0 = place::left[pass][layer], b0 = place::right[pass][layer], z0 = place::bond[pass][layer];
+  merge_halves(layer, pass);
+  tap(taps, trace::linear_left[layer], left, a0, kLeftHalf);
+  tap(taps, trace::linear_right[layer], right, b0, kRightHalf);
 
-  contract<RowMajor<kRows, kWidth>, RowMajor<kWidth, kBond>>(x, 0, left_halves[layer], 0, bond[layer], 0);
-  tap(taps, trace::linear_bond[layer], bond[layer], 0, kRows * kBond);
-  contract<RowMajor<kRows, kBond>, RowMajor<kBond, kWidth>>(bond[layer], 0, right_halves[layer], 0, y, 0);
+  contract<RowMajor<kRows, kWidth>, RowMajor<kWidth, kBond>>(x, x0, left, a0, bond, z0);
+  tap(taps, trace::linear_bond[layer], bond, z0, kRows * kBond);
+  contract<RowMajor<kRows, kBond>, RowMajor<kBond, kWidth>>(bond, z0, right, b0, y, y0);
 
 LINEAR_BIAS_ROW:
   for (int t = 0; t < kRows; ++t) {
   LINEAR_BIAS:
     for (int i = 0; i < kWidth; ++i) {
 #pragma HLS PIPELINE
-      y[t * kWidth + i] += Bank<kLinearBiasBank>::value[layer * kWidth + i];
+      y[y0 + t * kWidth + i] += Bank<kLinearBiasBank>::value()[layer * kWidth + i];
     }
   }
-  tap(taps, trace::linear_out[layer], y, 0, kRows * kWidth);
+  tap(taps, trace::linear_out[layer], y, y0, kRows * kWidth);
 }
 
-/// From dy (kRows, kWidth): gradients of the bias and of all cores; dx = (dy B^T) A^T replaces `dx` or is
-/// added to it.
+/// From dy (kRows, kWidth): dx = (dy B^T) A^T replaces `dx` or is added to it; then the gradients of all
+/// cores and of the bias are complete.
 template <int kRows, Into kInto, int kXSize, int kYSize, int kDXSize>
-void linear_backward(int layer, const float (&x)[kXSize], float (&dy)[kYSize], float (&dx)[kDXSize],
-                     const Taps& taps) {
+void linear_backward(int layer, const float (&x)[kXSize], int x0, float (&dy)[kYSize], int dy0,
+                     float (&dx)[kDXSize], int dx0, const Step& step) {
   using X = RowMajor<kRows, kWidth>;
   using Z = RowMajor<kRows, kBond>;
   using A = RowMajor<kWidth, kBond>;
   using B = RowMajor<kBond, kWidth>;
+  using BiasGradient = Gradient<kLinearBiasBank>;
+  const int a0 = place::left[kBackward][layer], b0 = place::right[kBackward][layer];
+  const int z0 = place::bond[kBackward][layer];
+  tap(step.taps, trace::d_linear_out[layer], dy, dy0, kRows * kWidth);
+  if (kRederive) {
+    // The taps see the halves again, so that an override of theirs holds here too.
+    merge_halves(layer, kBackward);
+    tap(step.taps, trace::linear_left[layer], left, a0, kLeftHalf);
+    tap(step.taps, trace::linear_right[layer], right, b0, kRightHalf);
+  }
+
+  contract<X, Transposed<B>>(dy, dy0, right, b0, d_bond, 0);
+  tap(step.taps, trace::d_linear_bond[layer], d_bond, 0, kRows * kBond);
+  contract<Z, Transposed<A>, kInto>(d_bond, 0, left, a0, dx, dx0);
+  if (!kLinearTrains[layer]) return;
+
+  contract<Transposed<Z>, X>(bond, z0, dy, dy0, d_right, 0);
+  tap(step.taps, trace::d_linear_right[layer], d_right, 0, kRightHalf);
+  contract<Transposed<X>, Z>(x, x0, d_bond, 0, d_left, 0);
+  tap(step.taps, trace::d_linear_left[layer], d_left, 0, kLeftHalf);
+
   int left_start[kInCores], right_start[kOutCores];
   find_cores<LeftHalf>(layer, left_start);
   find_cores<RightHalf>(layer, right_start);
-  tap(taps, trace::d_linear_out[layer], dy, 0, kRows * kWidth);
-
-  contract<X, Transposed<B>>(dy, 0, right_halves[layer], 0, d_bond, 0);
-  tap(taps, trace::d_linear_bond[layer], d_bond, 0, kRows * kBond);
-  contract<Transposed<Z>, X>(bond[layer], 0, dy, 0, d_right, 0);
-  tap(taps, trace::d_linear_right[layer], d_right, 0, kRightHalf);
-  contract<Transposed<X>, Z>(x, 0, d_bond, 0, d_left, 0);
-  tap(taps, trace::d_linear_left[layer], d_left, 0, kLeftHalf);
-
-  LeftMerge<kInCores - 1>::backward(left_start, left_halves[layer], d_left);
-  RightMerge<RightHalf, Into::kReplace, 0>::backward(right_start, right_halves[layer], d_right);
-
+  LeftMerge<kInCores - 1>::backward(left_start, a0);
+  RightMerge<RightHalf, Into::kReplace, 0>::backward(right_start, right, b0, d_right, 0);
 D_BIAS:
   for (int i = 0; i < kWidth; ++i) {
     float sum = 0.0f;
   D_BIAS_ROW:
     for (int t = 0; t < kRows; ++t) {
 #pragma HLS PIPELINE
-      sum += dy[t * kWidth + i];
+      sum += dy[dy0 + t * kWidth + i];
     }
-    Bank<kLinearBiasBank>::gradient[layer * kWidth + i] = sum;
+    BiasGradient::memory()[BiasGradient::at(layer * kWidth) + i] = sum;
   }
-  contract<Z, Transposed<A>, kInto>(d_bond, 0, left_halves[layer], 0, dx, 0);
+  CoresComplete<LeftHalf>::run(left_start, step);
+  CoresComplete<RightHalf>::run(right_start, step);
+  gradient_complete<kLinearBiasBank>(layer * kWidth, kWidth, step);
 }
 
 }  // namespace ttfpga

@@ -2,13 +2,11 @@
 // token's digits pick, right cores first; the table itself is never formed.
 #pragma once
 
-#include "taps.hpp"
 #include "tt_chain.hpp"
 
 namespace ttfpga {
 
-static float row_products[right_products<EmbeddingRow>()];
-static float d_row_products[right_products<EmbeddingRow>()];
+static_assert(right_products<EmbeddingRow>() <= kActivationSlot, "a row's products fit a slot");
 
 /// Where the cores picked by a token begin: its mixed-radix digits times the size of a picked core. The
 /// banks keep a core's row digit outermost, so what a digit picks is contiguous.
@@ -27,45 +25,53 @@ EMBED_TOKEN:
   for (int t = 0; t < kTokens; ++t) {
     int start[kEmbedCores];
     pick_cores(tokens[t], start);
-    RightMerge<EmbeddingRow, Into::kAdd, 0>::forward(start, row_products);
+    RightMerge<EmbeddingRow, Into::kAdd, 0>::forward(start, activation, place::row_products);
   EMBED_POSITION:
     for (int i = 0; i < kWidth; ++i) {
 #pragma HLS PIPELINE
-      embedding[t * kWidth + i] = row_products[i] + Bank<kPositionBank>::value[t * kWidth + i];
+      activation[place::embedding + t * kWidth + i] =
+          activation[place::row_products + i] + Bank<kPositionBank>::value()[t * kWidth + i];
     }
   }
-  tap(taps, trace::embed[0], embedding);
+  tap(taps, trace::embed[0], activation, place::embedding, kActivation);
 }
 
-/// Sets a bank of gradients to zero.
-template <int kBank>
+/// Sets the gradient of a bank to zero.
+template <int kIndex>
 void clear_gradient() {
 CLEAR:
-  for (int i = 0; i < Bank<kBank>::kSize; ++i) {
+  for (int i = 0; i < kBankSize[kIndex]; ++i) {
 #pragma HLS PIPELINE
-    Bank<kBank>::gradient[i] = 0.0f;
+    Gradient<kIndex>::memory()[Gradient<kIndex>::at(i)] = 0.0f;
   }
 }
 
-/// Clears the gradients of TTM cores 0 to k.
+/// Clears the gradients of TTM cores 0 to k, and completes them.
 template <int k>
-struct ClearCores {
-  static void run() {
-    ClearCores<k - 1>::run();
+struct TableGradient {
+  static void clear() {
+    TableGradient<k - 1>::clear();
     clear_gradient<kEmbedCoreBank + k>();
+  }
+  static void complete(const Step& step) {
+    TableGradient<k - 1>::complete(step);
+    gradient_complete<kEmbedCoreBank + k>(0, kBankSize[kEmbedCoreBank + k], step);
   }
 };
 template <>
-struct ClearCores<-1> {
-  static void run() {}
+struct TableGradient<-1> {
+  static void clear() {}
+  static void complete(const Step&) {}
 };
 
-/// Gradients of the positions and of the TTM cores from d_embedding (kTokens, kWidth). The products of a row
-/// are made again rather than kept: 32 tokens' worth would be larger than the cores.
-inline void embedding_backward(const int (&tokens)[kTokens], float (&d_embedding)[kActivation],
-                               const Taps& taps) {
-  tap(taps, trace::d_embed[0], d_embedding);
-  ClearCores<kEmbedCores - 1>::run();
+/// Gradients of the positions and of the TTM cores from d_embedding (kTokens, kWidth), which begins at d0 of
+/// the activation pool. The products of a row are made again rather than kept: 32 tokens' worth would be
+/// larger than the cores.
+inline void embedding_backward(const int (&tokens)[kTokens], int d0, const Step& step) {
+  using PositionGradient = Gradient<kPositionBank>;
+  tap(step.taps, trace::d_embed[0], activation, d0, kActivation);
+  if (!kEmbedTrains) return;
+  TableGradient<kEmbedCores - 1>::clear();
 D_EMBED_TOKEN:
   for (int t = 0; t < kTokens; ++t) {
     int start[kEmbedCores];
@@ -73,13 +79,17 @@ D_EMBED_TOKEN:
   D_EMBED_ROW:
     for (int i = 0; i < kWidth; ++i) {
 #pragma HLS PIPELINE
-      const float gradient = d_embedding[t * kWidth + i];
-      Bank<kPositionBank>::gradient[t * kWidth + i] = gradient;
-      d_row_products[i] = gradient;
+      // The gradient of a position is that of its token: applied at once, it stays where it is.
+      const float gradient = activation[d0 + t * kWidth + i];
+      PositionGradient::memory()[PositionGradient::at(t * kWidth + i)] = gradient;
+      activation[place::d_row_products + i] = gradient;
     }
-    RightMerge<EmbeddingRow, Into::kAdd, 0>::forward(start, row_products);
-    RightMerge<EmbeddingRow, Into::kAdd, 0>::backward(start, row_products, d_row_products);
+    RightMerge<EmbeddingRow, Into::kAdd, 0>::forward(start, activation, place::row_products);
+    RightMerge<EmbeddingRow, Into::kAdd, 0>::backward(start, activation, place::row_products, activation,
+                                                     place::d_row_products);
   }
+  TableGradient<kEmbedCores - 1>::complete(step);
+  gradient_complete<kPositionBank>(0, kActivation, step);
 }
 
 }  // namespace ttfpga

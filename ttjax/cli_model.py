@@ -13,7 +13,19 @@ from ttjax.contraction import Flow
 from ttjax.errors import UserError
 
 # Options that replace the ModelConfig field of the same name.
-_SAME_NAME = ("format", "seq_len", "vocab_size", "in_modes", "out_modes", "vocab_modes", "embed_modes")
+_SAME_NAME = (
+    "format",
+    "seq_len",
+    "vocab_size",
+    "in_modes",
+    "out_modes",
+    "vocab_modes",
+    "embed_modes",
+    "recompute",
+    "rederive",
+    "immediate",
+    "frozen",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,14 @@ class ModelArgs:
     """Every interior TTM rank of the embedding."""
     ttm_ranks: tuple[int, ...] | None = None
     """All TTM ranks of the embedding, instead of --embedding-rank; 1 at both ends."""
+    recompute: tuple[int, ...] | None = None
+    """Blocks whose activations are made again in the backward pass instead of being kept."""
+    rederive: bool | None = None
+    """Make cheap values again in the backward pass: merged halves, norm outputs, the embedding."""
+    immediate: bool | None = None
+    """Apply a gradient as soon as it is complete instead of holding all to the end of the step."""
+    frozen: tuple[str, ...] | None = None
+    """Layers that don't train, such as embed, block0.q or slot_norm."""
 
     def config(self) -> ModelConfig:
         """The validated configuration.

@@ -16,7 +16,7 @@ from numpy import ndarray
 from ttjax.batch import Batch, Ids
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow, contract
-from ttjax.params import Params, core_list
+from ttjax.params import Params, core_list, freeze
 from ttjax.taps import Tap, no_tap, scoped
 from ttjax.tt import digits_of, ttm_row
 
@@ -81,8 +81,11 @@ def loss(
     flow: Flow = "bidirectional",
     tap: Tap = no_tap,
 ) -> Float[Array, ""]:
-    """Cross-entropy of the intent + slot_weight * mean cross-entropy of the words' slots, one example."""
-    logits = forward(params, batch, config, flow=flow, tap=tap)
+    """Cross-entropy of the intent + slot_weight * mean cross-entropy of the words' slots, one example.
+
+    Parameters of frozen layers get no gradient.
+    """
+    logits = forward(freeze(params, config), batch, config, flow=flow, tap=tap)
     intent_loss = tap("intent_loss", _cross_entropy(logits.intent, batch.intent))
     position = jnp.arange(config.seq_len, dtype=jnp.int32)
     is_word = (position > 0) & (position < batch.length)

@@ -34,6 +34,12 @@ def linear_names(config: ModelConfig) -> list[str]:
     return [*blocks, *HEAD_LINEARS]
 
 
+def norm_names(config: ModelConfig) -> list[str]:
+    """Dotted names of all LayerNorms, in order of execution."""
+    blocks = [f"block{b}.norm{i}" for b in range(config.n_blocks) for i in (1, 2)]
+    return ["embed_norm", *blocks, "slot_norm"]
+
+
 def init_params(key: Array, config: ModelConfig) -> Params:
     """Fresh parameters.
 
@@ -85,6 +91,17 @@ def check_params(params: Params, config: ModelConfig) -> None:
     for name, shape in expected.items():
         if found[name] != shape:
             raise UserError(f"parameters: {name} expected shape {shape}, found {found[name]}")
+
+
+def freeze(params: Params, config: ModelConfig) -> Params:
+    """The same parameters, those of ``config.frozen`` layers cut off from differentiation."""
+    if not config.frozen:
+        return params
+    leaves = flatten(params)
+    for name, leaf in leaves.items():
+        if name.rpartition(".")[0] in config.frozen:
+            leaves[name] = jax.lax.stop_gradient(leaf)
+    return unflatten(leaves)
 
 
 def core_list(layer: Params) -> list[Array]:

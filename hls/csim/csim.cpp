@@ -1,13 +1,12 @@
 // The kernel as a shared library for simulation: the same entry as in hardware, run with the arithmetic mode
 // of AMD's floating-point operators, which flush denormal numbers to zero (PG060).
-#include "ttfpga_config.hpp"
+
+// One translation unit: the kernel's on-chip arrays are its own.
+#include "../kernel.cpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-
-extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,
-                              float* results, float* trace_out, const uint32_t* overrides);
 
 namespace {
 

@@ -37,7 +37,7 @@ def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     run = build.subprocess.run
 
     def counting(command: list[str], *args: object, **options: object) -> object:
-        if "kernel.cpp" in command:
+        if "-shared" in command:
             runs.append(command)
         return run(command, *args, **options)  # type: ignore[call-overload]
 

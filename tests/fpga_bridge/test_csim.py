@@ -166,6 +166,18 @@ def test_a_trace_changes_no_bit(device: CsimDevice, seed: int) -> None:
     assert differing(unflatten(new), after_plain) == []
 
 
+def test_denormals_are_zero_in_the_kernel_and_not_in_the_rest_of_the_process(device: CsimDevice) -> None:
+    """As in AMD's operators. At a rate of 0 an update only reads and writes each parameter."""
+    params = random_params(TINY)
+    params["block0"]["q"]["bias"][...] = np.float32(1e-40)
+    device.load(params)
+    device.step(one_of(sentences(TINY, 1)), 0.0)
+    after = device.read()
+    assert differing(after, params) == ["block0.q.bias"]
+    assert not np.any(after["block0"]["q"]["bias"])
+    assert np.all(params["block0"]["q"]["bias"] * np.float32(0.5) > 0)
+
+
 @given(seeds)
 def test_inference_leaves_the_parameters_alone_and_agrees_with_jax(device: CsimDevice, seed: int) -> None:
     batch, params = sentences(TINY, 3, seed), random_params(TINY, seed)

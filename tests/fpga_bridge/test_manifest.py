@@ -47,13 +47,18 @@ def test_enc2_has_at_least_250_points() -> None:
     assert len(make_manifest(preset("enc2")).points) >= 250
 
 
+@pytest.mark.parametrize("immediate", [True, False])
 @pytest.mark.parametrize("name", ["tiny", "enc4"])
-def test_points_come_in_order_of_execution(name: str) -> None:
-    points = make_manifest(preset(name)).points
+def test_points_come_in_order_of_execution(name: str, immediate: bool) -> None:
+    points = make_manifest(preset(name).replace(immediate=immediate)).points
     kinds = [p.kind for p in points]
     n_values, n_updated = kinds.count("value"), kinds.count("updated")
     assert set(kinds[:n_values]) == {"value"}
-    assert set(kinds[len(kinds) - n_updated :]) == {"updated"}
+    for before, point in pairwise(points):
+        if point.kind == "updated" and immediate:
+            assert before.name == "d_" + point.name.removeprefix("new_")
+    if not immediate:
+        assert set(kinds[len(kinds) - n_updated :]) == {"updated"}
     values = [p.name for p in points if p.kind == "value"]
     assert values[:5] == ["embed", "embed_norm", "block0.q.left", "block0.q.right", "block0.q.bond"]
     assert values[-3:] == ["intent_loss", "slot_loss", "loss"]

@@ -1,0 +1,74 @@
+"""The stages of one training step in the order the kernel runs them: the time axis of on-chip lifetimes.
+
+Forward, loss, backward; a recomputed block's forward stages stand again before its backward ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from ttjax import ModelConfig
+
+Phase = Literal["forward", "recompute", "backward", "update"]
+
+BLOCK_STAGES = ("q", "k", "v", "attention", "o", "norm1", "ffn_in", "gelu", "ffn_out", "norm2")
+HEAD_STAGES = (
+    "intent_pre",
+    "intent_tanh",
+    "intent_out",
+    "slot_pre",
+    "slot_gelu",
+    "slot_norm",
+    "slot_out",
+)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Stages as (phase, name); a moment is an index into them."""
+
+    stages: tuple[tuple[Phase, str], ...]
+
+    @cached_property
+    def _moments(self) -> dict[tuple[Phase, str], int]:
+        return {stage: i for i, stage in enumerate(self.stages)}
+
+    def at(self, phase: Phase, name: str) -> int:
+        """The moment of a stage.
+
+        Raises:
+            KeyError: there is no such stage.
+        """
+        return self._moments[phase, name]
+
+    @property
+    def end(self) -> int:
+        """The last moment: the update of whatever was not applied before."""
+        return len(self.stages) - 1
+
+
+def make_timeline(config: ModelConfig) -> Timeline:
+    """The stages of one step of a config."""
+    stages: list[tuple[Phase, str]] = []
+
+    def run(phase: Phase, names: Iterable[str]) -> None:
+        stages.extend((phase, name) for name in names)
+
+    def of_block(b: int) -> list[str]:
+        return [f"block{b}.{stage}" for stage in BLOCK_STAGES]
+
+    run("forward", ("embed", "embed_norm"))
+    for b in range(config.n_blocks):
+        run("forward", of_block(b))
+    run("forward", (*HEAD_STAGES, "loss"))
+    run("backward", reversed(HEAD_STAGES))
+    for b in reversed(range(config.n_blocks)):
+        if b in config.recompute:
+            run("recompute", of_block(b))
+        run("backward", reversed(of_block(b)))
+    run("backward", ("embed_norm", "embed"))
+    run("update", ("parameters",))
+    return Timeline(tuple(stages))
