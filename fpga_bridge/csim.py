@@ -8,20 +8,16 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt32
 
 from fpga_bridge.build import build_kernel
-from fpga_bridge.device import StepResult, Trace, encode_examples, stacked
+from fpga_bridge.host import INFER, LOAD, STEP, STORE, KernelDevice, check_status
 from fpga_bridge.layout import HASH_WORDS
-from fpga_bridge.manifest import make_manifest
-from ttjax import Batch, Logits, ModelConfig, Params, UserError
+from ttjax import ModelConfig, UserError
 
-LOAD, STEP, INFER, STORE = range(4)
-LOSSES_PER_EXAMPLE = 3
-_STATUS = {1.0: "the image was packed for another memory layout", 2.0: "unknown command"}
+__all__ = ["INFER", "LOAD", "STEP", "STORE", "CsimDevice"]
 
 
-class CsimDevice:
+class CsimDevice(KernelDevice):
     """A Device whose on-chip memory is the static arrays of its own copy of the kernel's library.
 
     Args:
@@ -33,76 +29,9 @@ class CsimDevice:
     """
 
     def __init__(self, config: ModelConfig, library: Path | None = None) -> None:
-        self.config = config
-        self.manifest = make_manifest(config)
+        super().__init__(config)
         self._library = _load(library if library is not None else build_kernel(self.manifest))
         self._check_layout(library)
-
-    def load(self, params: Params) -> None:
-        """Packs, writes the image, reads it back and compares every bit.
-
-        Raises:
-            UserError: parameters that don't fit the config, or a word that reads back differently.
-        """
-        image = self.manifest.layout.pack(params)
-        self._run(LOAD, image=image)
-        back = self._store()
-        if not np.array_equal(image, back):
-            word = int(np.flatnonzero(image != back)[0])
-            raise UserError(
-                f"read-back differs: image word {word} was written as {image[word]:#010x} and reads"
-                f" {back[word]:#010x}"
-            )
-
-    def step(
-        self, batch: Batch, rate: float, *, trace: bool = False, overrides: Trace | None = None
-    ) -> StepResult:
-        """One SGD step on one sentence. Overrides imply a trace."""
-        examples = encode_examples(stacked(batch), np.array([rate], np.float32), self.config)
-        results = np.empty(1 + LOSSES_PER_EXAMPLE, np.float32)
-        # A point that the kernel fails to record stays NaN, which never agrees.
-        buffer = np.full(self.manifest.words, np.nan, np.float32) if trace or overrides else None
-        handed_in = None if overrides is None else self.manifest.overrides(overrides)
-        self._run(STEP, examples=examples, results=results, trace=buffer, overrides=handed_in)
-        joint, intent, slot = (float(loss) for loss in results[1:])
-        recorded = None if buffer is None else self.manifest.read(buffer)
-        return StepResult(joint, intent, slot, recorded)
-
-    def steps(self, batch: Batch, rates: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:
-        """Runs n SGD steps in one call (fields of ``batch`` with a leading axis n).
-
-        Returns:
-            joint, intent and slot loss of each.
-        """
-        examples = encode_examples(batch, rates, self.config)
-        results = np.empty(1 + LOSSES_PER_EXAMPLE * len(rates), np.float32)
-        self._run(STEP, examples=examples, results=results)
-        return results[1:].reshape(len(rates), LOSSES_PER_EXAMPLE)
-
-    def infer(self, batch: Batch) -> Logits:
-        """Logits of one sentence."""
-        logits = self.infer_all(stacked(batch))
-        return Logits(logits.intent[0], logits.slots[0])
-
-    def infer_all(self, batch: Batch) -> Logits:
-        """Logits of n sentences in one call (fields of ``batch`` with a leading axis n)."""
-        n = len(batch.length)
-        config = self.config
-        examples = encode_examples(batch, np.zeros(n, np.float32), config)
-        results = np.empty(1 + n * (config.n_intents + config.seq_len * config.n_slots), np.float32)
-        self._run(INFER, examples=examples, results=results)
-        rows = results[1:].reshape(n, -1)
-        slots = rows[:, config.n_intents :].reshape(n, config.seq_len, config.n_slots)
-        return Logits(rows[:, : config.n_intents], slots)
-
-    def read(self) -> Params:
-        """The parameters on the chip now."""
-        return self.manifest.layout.unpack(self._store())
-
-    def _store(self) -> UInt32[np.ndarray, " words"]:
-        image = np.empty(self.manifest.layout.image_words, np.uint32)
-        self._run(STORE, image=image)
-        return image
 
     def _run(
         self,
@@ -118,10 +47,7 @@ class CsimDevice:
         n = 0 if examples is None else len(examples)
         pointers = (_pointer(array) for array in (examples, image, results, trace, overrides))
         self._library.ttfpga_csim_run(command, n, *pointers)
-        if results[0] != 0.0:
-            raise UserError(
-                f"the kernel refused: {_STATUS[float(results[0])]}; load it for this configuration"
-            )
+        check_status(float(results[0]))
 
     def _check_layout(self, library: Path | None) -> None:
         found = np.ctypeslib.as_array(self._library.ttfpga_csim_layout_hash(), (HASH_WORDS,))

@@ -36,6 +36,10 @@ extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint3
 #pragma HLS INTERFACE m_axi port = examples offset = slave bundle = gmem0
 #pragma HLS INTERFACE m_axi port = image offset = slave bundle = gmem1
 #pragma HLS INTERFACE m_axi port = results offset = slave bundle = gmem0
+#if TTFPGA_TAPS
+#pragma HLS INTERFACE m_axi port = trace_out offset = slave bundle = gmem2
+#pragma HLS INTERFACE m_axi port = overrides offset = slave bundle = gmem3
+#endif
 #pragma HLS INTERFACE s_axilite port = command
 #pragma HLS INTERFACE s_axilite port = n_examples
 #pragma HLS INTERFACE s_axilite port = return
