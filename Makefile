@@ -15,8 +15,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+XRT := $(VENV)/.installed-xrt
 
-.PHONY: help cosim faults test lint unit slow test-memory clean compiler yosys
+.PHONY: help cosim faults test lint unit slow test-memory test-xrt cosim-xrt clean compiler yosys runtime
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,14 +29,14 @@ cosim: compiler $(RUN) ## training steps on the kernel, compared with JAX at eve
 faults: compiler $(RUN) ## plant every known fault and check that each is found
 	@$(BIN)/fpga-bridge faults $(ARGS)
 
-test: compiler lint unit ## lint, types and all tests but those of slow and test-memory
+test: compiler lint unit ## lint, types and all tests but those of slow, test-memory and test-xrt
 
 lint: $(DEV) ## style, format and types
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check . >$(VENV)/format.log 2>&1 || { cat $(VENV)/format.log >&2; exit 1; }
 	@$(BIN)/pyright >$(VENV)/pyright.log 2>&1 || { cat $(VENV)/pyright.log >&2; exit 1; }
 
-unit: compiler $(DEV) ## all tests but those of slow and test-memory
+unit: compiler $(DEV) ## all tests but those of slow, test-memory and test-xrt
 	@$(BIN)/pytest -q -n $(JOBS) $(ARGS)
 
 slow: compiler $(DEV) ## the tests that take minutes
@@ -46,6 +47,15 @@ test-memory: yosys $(DEV) ## banks mapped by an open synthesis tool (yosys), aga
 	@$(BIN)/pytest -q -n $(JOBS) -m memory $(ARGS)
 	@command -v yosys >/dev/null || \
 	  echo "skipped: no bank was checked against a synthesis tool, there is no yosys (the count is above)"
+
+# As above: what XRT is missing for is counted and named as skipped.
+test-xrt: compiler runtime $(DEV) $(XRT) ## the real XRT runtime on a simulated U50, no card needed
+	@$(BIN)/pytest -q -m xrt $(ARGS)
+	@$(HAS_RUNTIME) || \
+	  echo "skipped: nothing was run through XRT, it is not installed (the count is above)"
+
+cosim-xrt: compiler runtime $(RUN) $(XRT) ## as cosim, through XRT: on the card, or else on a simulated U50
+	@$(BIN)/fpga-bridge cosim --device xrt:0 --preset $(PRESET) --steps $(STEPS) --mode $(MODE) $(ARGS)
 
 clean: ## remove caches and build outputs; the virtual environment stays
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -63,6 +73,17 @@ yosys: | $(BIN)/python
 	  { apt-get update && apt-get install -y --no-install-recommends yosys; } >$(VENV)/yosys.log 2>&1; } || { \
 	  echo "make: no yosys found, and it could not be installed here;" \
 	    "as root: apt-get install yosys (Debian, Ubuntu)" >&2; }
+
+HAS_RUNTIME := test -e /usr/include/xrt/xrt/xrt_kernel.h -a -e /usr/include/uuid/uuid.h
+
+runtime: | $(BIN)/python
+	@$(HAS_RUNTIME) || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  echo "make: installing libxrt1, libxrt-dev and uuid-dev with apt-get" >&2 && \
+	  export DEBIAN_FRONTEND=noninteractive && { apt-get update && \
+	  apt-get install -y --no-install-recommends libxrt1 libxrt-dev uuid-dev; } >$(VENV)/xrt.log 2>&1; } || { \
+	  echo "make: no XRT found, and it could not be installed here;" \
+	    "as root: apt-get install libxrt1 libxrt-dev uuid-dev (Debian)" >&2; }
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -87,6 +108,10 @@ $(RUN): pyproject.toml | $(BIN)/python
 
 $(DEV): pyproject.toml | $(BIN)/python
 	$(call install,.[test$(comma)dev])
+	@touch $(RUN)
+
+$(XRT): pyproject.toml | $(BIN)/python
+	$(call install,.[xrt])
 	@touch $(RUN)
 
 # A comma of its own would split the argument of `call`.

@@ -1,0 +1,202 @@
+"""Writes an xclbin for the simulated U50, and reads the layout hash out of any xclbin of this project.
+
+The container is that of the public header ``xclbin.h`` of XRT; the sections are those the runtime asks for.
+In place of a bitstream stands the kernel, compiled for this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+from fpga_bridge.build import write_atomically
+from fpga_bridge.kernel_interface import (
+    CLOCK_MHZ,
+    COMPUTE_UNIT,
+    HBM_BANK_BYTES,
+    HBM_BANKS,
+    KERNEL,
+    PLATFORM,
+    Argument,
+    arguments,
+)
+from fpga_bridge.manifest import Manifest
+from ttjax import UserError
+
+# Where the link of a real xclbin puts it too: `xclbinutil --key-value USER:ttfpga_layout_hash:...`.
+HASH_KEY = "ttfpga_layout_hash"
+
+# Numbers of xclbin.h.
+_BITSTREAM, _EMBEDDED_METADATA, _MEM_TOPOLOGY, _CONNECTIVITY, _IP_LAYOUT = 0, 2, 6, 7, 8
+_CLOCK_FREQ_TOPOLOGY, _KEYVALUE_METADATA = 11, 15
+_MEM_HBM, _IP_KERNEL, _AP_CTRL_CHAIN, _CT_DATA = 6, 1, 1, 1
+_HEADER = struct.Struct("<8si28s256sQ QQQHBBHH16s64s16s16sI 4x")
+_SECTION = struct.Struct("<I16s4xQQ")
+_MAGIC = b"xclbin2\0"
+
+# Where the compute unit's registers lie on the card's bus: any multiple of their range.
+_REGISTERS_AT, _REGISTERS = 0x800000, 0x10000
+
+
+def write_xclbin(
+    path: Path, kernel_library: Path, manifest: Manifest, platform: str = PLATFORM, taps: bool = True
+) -> None:
+    """Writes the xclbin of a kernel that ``build_kernel`` made for a manifest's config, atomically.
+
+    The same content gets the same UUID: a card that holds it already is not programmed again.
+    """
+    interface = arguments(taps)
+    library = kernel_library.read_bytes()
+    digest = manifest.layout.hash.tobytes().hex()
+    sections = [
+        (_BITSTREAM, library),
+        (_MEM_TOPOLOGY, _memory_topology(interface)),
+        (_CONNECTIVITY, _connectivity(interface)),
+        (_IP_LAYOUT, _ip_layout()),
+        (_CLOCK_FREQ_TOPOLOGY, struct.pack("<hHB5x128s", 1, CLOCK_MHZ, _CT_DATA, b"DATA_CLK")),
+        (_EMBEDDED_METADATA, _metadata(interface, platform).encode()),
+        (_KEYVALUE_METADATA, _key_values({HASH_KEY: digest, "ttfpga_simulated": "1"}).encode()),
+    ]
+    write_atomically(_container(sections, platform), path)
+
+
+def layout_hash_of(path: Path) -> str:
+    """The layout hash, in hex, that an xclbin of this project carries.
+
+    Raises:
+        UserError: no such file, not an xclbin, or one without the hash.
+    """
+    text = _section_of(path, _KEYVALUE_METADATA)
+    try:
+        pairs = json.loads(text.rstrip(b"\0"))["keyvalue_metadata"]["key_values"] if text else []
+        values = {pair["key"]: pair["value"] for pair in pairs}
+    except (ValueError, KeyError, TypeError):
+        values = {}
+    if HASH_KEY not in values:
+        raise UserError(f"{path} does not name the layout it was built for ({HASH_KEY}): build it again")
+    return values[HASH_KEY]
+
+
+def _section_of(path: Path, wanted: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER.size)
+            if len(head) < _HEADER.size or not head.startswith(_MAGIC):
+                raise UserError(f"{path} is not an xclbin: expected it to begin with {_MAGIC[:7].decode()}")
+            for _ in range(_HEADER.unpack(head)[-1]):
+                kind, _name, offset, size = _SECTION.unpack(file.read(_SECTION.size))
+                if kind == wanted:
+                    file.seek(offset)
+                    return file.read(size)
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror}") from None
+    except struct.error:
+        raise UserError(f"{path} is not an xclbin: it is cut short") from None
+    return b""
+
+
+def _container(sections: list[tuple[int, bytes]], platform: str) -> bytes:
+    body = bytearray()
+    table = bytearray()
+    start = _HEADER.size + _SECTION.size * len(sections)
+    for kind, content in sections:
+        # Sections begin at multiples of 8 bytes.
+        body += b"\0" * (-(start + len(body)) % 8)
+        table += _SECTION.pack(kind, b"", start + len(body), len(content))
+        body += content
+    name = platform.encode()
+    uuid = hashlib.sha256(name + b"\0" + body).digest()[:16]
+    head = _HEADER.pack(
+        _MAGIC,
+        -1,  # not signed
+        b"\xff" * 28,
+        b"",
+        int.from_bytes(uuid[:8], "little"),
+        start + len(body),
+        0,  # no time stamps: the same content is the same file
+        0,
+        0,
+        2,
+        1,
+        0,  # a flat image, not one of an emulator
+        0,
+        b"",
+        name,
+        uuid,
+        b"",
+        len(sections),
+    )
+    return head + bytes(table) + bytes(body)
+
+
+def _memory_topology(interface: tuple[Argument, ...]) -> bytes:
+    used = {argument.bank for argument in interface}
+    banks = b"".join(
+        struct.pack(
+            "<BB6xQQ16s",
+            _MEM_HBM,
+            bank in used,
+            HBM_BANK_BYTES // 1024,
+            bank * HBM_BANK_BYTES,
+            f"HBM[{bank}]".encode(),
+        )
+        for bank in range(HBM_BANKS)
+    )
+    return struct.pack("<i4x", HBM_BANKS) + banks
+
+
+def _connectivity(interface: tuple[Argument, ...]) -> bytes:
+    links = [(index, argument.bank) for index, argument in enumerate(interface) if argument.bank is not None]
+    return struct.pack("<i", len(links)) + b"".join(struct.pack("<iii", i, 0, bank) for i, bank in links)
+
+
+def _ip_layout() -> bytes:
+    name = f"{KERNEL}:{COMPUTE_UNIT}".encode()
+    return struct.pack("<i4xIIQ64s", 1, _IP_KERNEL, _AP_CTRL_CHAIN << 8, _REGISTERS_AT, name)
+
+
+def _metadata(interface: tuple[Argument, ...], platform: str) -> str:
+    """The kernel's description as v++ writes it: ports, and each argument's place among the registers."""
+    masters = sorted({argument.bank for argument in interface if argument.bank is not None})
+    ports = [
+        '<port name="S_AXI_CONTROL" mode="slave" range="0x10000" dataWidth="32" portType="addressable"/>'
+    ]
+    ports += [
+        f'<port name="M_AXI_GMEM{bank}" mode="master" range="0xFFFFFFFFFFFFFFFF" dataWidth="32"'
+        ' portType="addressable"/>'
+        for bank in masters
+    ]
+    args = [
+        f'<arg name="{a.name}" addressQualifier="{int(a.kind == "buffer")}" id="{i}"'
+        f' port="{"S_AXI_CONTROL" if a.bank is None else f"M_AXI_GMEM{a.bank}"}" size="{a.size:#x}"'
+        f' offset="{a.offset:#x}" hostOffset="0x0" hostSize="{a.size:#x}"'
+        f' type="{"uint" if a.kind == "scalar" else "int*"}"/>'
+        for i, a in enumerate(interface)
+    ]
+    return "\n".join(
+        [
+            '<?xml version="1.0" encoding="UTF-8"?>',
+            f"<project name={quoteattr(KERNEL)}>",
+            f'<platform vendor="xilinx" boardid="u50" name={quoteattr(platform)}>',
+            '<version major="1" minor="0"/>',
+            '<device name="fpga0" fpgaDevice="virtexuplusHBM:xcu50">',
+            '<core name="OCL_REGION_0" target="hw" type="clc_region">',
+            f'<kernel name="{KERNEL}" language="c" type="pl" preferredWorkGroupSizeMultiple="0"'
+            ' workGroupSize="1" interrupt="true" hwControlProtocol="ap_ctrl_chain">',
+            *ports,
+            *args,
+            f'<instance name="{COMPUTE_UNIT}"><addrRemap base="{_REGISTERS_AT:#x}"'
+            f' range="{_REGISTERS:#x}" port="S_AXI_CONTROL"/></instance>',
+            "</kernel>",
+            "</core></device></platform></project>",
+            "",
+        ]
+    )
+
+
+def _key_values(values: dict[str, str]) -> str:
+    pairs = [{"key": key, "value": value} for key, value in values.items()]
+    return json.dumps({"keyvalue_metadata": {"key_values": pairs}})

@@ -1,0 +1,147 @@
+"""What the simulated U50 refuses, as the hardware or its driver does, and the faults planted in it."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fpga_bridge.build import build_kernel
+from fpga_bridge.csim import STORE, CsimDevice
+from fpga_bridge.kernel_interface import HBM_BANK_BYTES
+from fpga_bridge.simulated_u50 import simulated_xclbin
+from fpga_bridge.simulated_u50.xclbin import write_xclbin
+from tests.fpga_bridge.samples import TINY
+from tests.fpga_bridge.simulated_card import UNKNOWN, Card
+
+pytestmark = [pytest.mark.xrt, pytest.mark.usefixtures("two_sound_cards")]
+
+
+# What the hardware or its driver refuses.
+
+
+def test_a_card_that_is_not_there_is_refused(pyxrt: Any) -> None:
+    with pytest.raises(RuntimeError, match="open device"):
+        pyxrt.device(2)
+
+
+def test_another_platform_is_refused(pyxrt: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    manifest = CsimDevice(TINY).manifest
+    path = tmp_path / "other.xclbin"
+    write_xclbin(path, build_kernel(manifest), manifest, platform="xilinx_u280_gen3x16_xdma_1_202211_1")
+    with pytest.raises(RuntimeError):
+        pyxrt.device(0).load_xclbin(str(path))
+    assert "refused an xclbin for xilinx_u280" in capfd.readouterr().err
+
+
+def test_a_bitstream_is_refused(pyxrt: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bits = tmp_path / "real.bit"
+    bits.write_bytes(b"\xff" * 1000)
+    write_xclbin(tmp_path / "real.xclbin", bits, CsimDevice(TINY).manifest)
+    with pytest.raises(RuntimeError):
+        pyxrt.device(0).load_xclbin(str(tmp_path / "real.xclbin"))
+    assert "not a kernel compiled for simulation" in capfd.readouterr().err
+
+
+def test_another_xclbin_is_refused_while_a_unit_is_in_use(pyxrt: Any, card: Card) -> None:
+    with pytest.raises(RuntimeError):
+        pyxrt.device(0).load_xclbin(str(simulated_xclbin(replace(TINY, n_slots=TINY.n_slots + 1))))
+
+
+def test_a_unit_held_by_another_is_busy(pyxrt: Any, xclbin: Path, card: Card) -> None:
+    with pytest.raises(RuntimeError, match=r"busy|Device or resource"):
+        Card(pyxrt, xclbin)
+
+
+@pytest.mark.parametrize(
+    ("size", "bank"), [(4096, 9), (4096, 32), (HBM_BANK_BYTES, 1), (1 << 40, 1)],
+    ids=["unused bank", "no such bank", "too large", "absurd"],
+)  # fmt: skip
+def test_a_buffer_that_no_bank_can_hold_is_refused(pyxrt: Any, card: Card, size: int, bank: int) -> None:
+    if bank == 1 and size == HBM_BANK_BYTES:
+        size += 4096
+    with pytest.raises((RuntimeError, MemoryError)):
+        pyxrt.bo(card.device, size, pyxrt.bo.normal, bank)
+
+
+def test_a_sync_beyond_the_end_is_refused(pyxrt: Any, card: Card) -> None:
+    bo, _ = card.buffer("image", 1000)
+    with pytest.raises(RuntimeError):
+        bo.sync(pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE, 8192, 4096)
+
+
+def test_an_unaligned_address_ends_in_an_error(card: Card, capfd: pytest.CaptureFixture[str]) -> None:
+    results, _ = card.buffer("results", 4096)
+    part = card.x.bo(results, 4096, 2)
+    assert card.ends_as(card.run(UNKNOWN, results=part)) == "ERROR"
+    assert "argument 4 is not aligned" in capfd.readouterr().err
+
+
+def test_too_small_a_buffer_ends_in_an_error(card: Card, capfd: pytest.CaptureFixture[str]) -> None:
+    image, _ = card.buffer("image", 8)
+    results, _ = card.buffer("results", 1)
+    assert card.ends_as(card.run(STORE, image=image, results=results)) == "ERROR"
+    assert "argument 3 is not in a buffer, or reaches beyond its end" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [1.5, 2**32, "1", None, 1j])
+def test_what_is_no_whole_number_of_32_bits_raises(card: Card, bad: object) -> None:
+    with pytest.raises(TypeError, match="32-bit whole numbers"):
+        card.x.run(card.kernel).set_arg(0, bad)
+    with pytest.raises(TypeError, match="32-bit whole numbers"):
+        card.kernel(bad, 0)
+
+
+# Planted faults.
+
+
+def test_a_busy_unit_shows(pyxrt: Any, xclbin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTFPGA_SIM_FAULT", "busy")
+    with pytest.raises(RuntimeError, match=r"busy|Device or resource"):
+        Card(pyxrt, xclbin)
+
+
+def test_a_run_that_never_ends_shows_and_can_be_left(
+    pyxrt: Any, xclbin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = Card(pyxrt, xclbin)
+    results, _ = card.buffer("results", 1)
+    monkeypatch.setenv("TTFPGA_SIM_FAULT", "hang:2")
+    card.finish(card.run(UNKNOWN, results=results))
+    hung, behind = (card.run(UNKNOWN, results=results) for _ in range(2))
+    assert "COMPLETED" not in (card.ends_as(hung, 0.05), card.ends_as(behind, 0.05))
+    assert hung.state() == pyxrt.ert_cmd_state.ERT_CMD_STATE_SUBMITTED
+    assert behind.state() == pyxrt.ert_cmd_state.ERT_CMD_STATE_QUEUED
+    del card, results, hung, behind
+    gc.collect()
+    again = Card(pyxrt, xclbin)
+    results, _ = again.buffer("results", 1)
+    again.finish(again.run(UNKNOWN, results=results))
+
+
+def test_a_run_that_fails_shows(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, _ = card.buffer("results", 1)
+    monkeypatch.setenv("TTFPGA_SIM_FAULT", "error")
+    assert card.ends_as(card.run(UNKNOWN, results=results)) == "ERROR"
+
+
+@pytest.mark.parametrize(("fault", "wrong"), [("bitflip", 1), ("lost_sync", 1000), ("lost_readback", 1000)])
+def test_a_transfer_that_goes_wrong_shows(
+    card: Card, monkeypatch: pytest.MonkeyPatch, fault: str, wrong: int
+) -> None:
+    bo, host = card.buffer("image", 1000)
+    monkeypatch.setenv("TTFPGA_SIM_FAULT", fault)
+    host[:] = 0x1234
+    card.up(bo)
+    host[:] = 0
+    card.down(bo)
+    assert (host != 0x1234).sum() == wrong
+
+
+def test_an_unknown_fault_is_refused(pyxrt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTFPGA_SIM_FAULT", "bitflop")
+    with pytest.raises(RuntimeError):
+        pyxrt.device(0)
