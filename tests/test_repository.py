@@ -65,7 +65,8 @@ def test_a_module_says_what_it_is(path: Path) -> None:
 def test_a_kernel_source_says_what_it_is(path: Path) -> None:
     """A comment stands before all code; ``#pragma once`` may come first."""
     text = path.read_text().removeprefix("#pragma once").lstrip()
-    assert re.match(r"//+ *\w|/\*+\s*\w", text), "no comment that says what the file is"
+    comment = r"#+ *\w" if path.name == "Makefile" else r"//+ *\w|/\*+\s*\w"
+    assert re.match(comment, text), "no comment that says what the file is"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
