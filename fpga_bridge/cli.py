@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from fpga_bridge.cli_compare import Compare
 from fpga_bridge.cli_cosim import Cosim
 from fpga_bridge.cli_faults import Faults
 from fpga_bridge.cli_kernel import Build, Layout, Lint
@@ -16,11 +17,13 @@ from ttjax.cli import exit_status
 DESCRIPTION = """Drive the tensor-train training kernel and hold it against JAX.
 
 Examples: fpga-bridge cosim --preset enc2 --steps 20
+          fpga-bridge compare --preset enc2 --steps 20
           fpga-bridge faults
           fpga-bridge memory --preset enc4"""
 
 _Command = (
     Annotated[Cosim, tyro.conf.subcommand("cosim")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Faults, tyro.conf.subcommand("faults")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Layout, tyro.conf.subcommand("layout")]

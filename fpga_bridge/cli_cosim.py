@@ -13,11 +13,9 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fpga_bridge.agreement import Criterion
-from fpga_bridge.build import build_kernel
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.faults import Fault, find_fault
+from fpga_bridge.devices import Opened, check_name, open_csim, open_device, sensors_of
+from fpga_bridge.faults import find_fault
 from fpga_bridge.lockstep import Report, cosimulate
-from fpga_bridge.manifest import make_manifest
 from fpga_bridge.report import keep_arrays, stage_table, summary, to_json
 from ttjax import Batch, ModelConfig, UserError, init_params
 from ttjax.cli_model import ModelArgs
@@ -27,13 +25,14 @@ from ttjax.output import Output
 
 @dataclass(frozen=True)
 class Cosim:
-    """Run the same SGD steps on the kernel (C simulation) and on JAX, and compare every stage.
+    """Run the same SGD steps on the kernel (C simulation or XRT) and on JAX, and compare every stage.
 
     Exit status 0: every trace point of every step agrees. 1: the first that does not is named.
 
     Examples: fpga-bridge cosim --preset enc2 --steps 20
               fpga-bridge cosim --preset tiny --mode isolated --json report.json
               fpga-bridge cosim --preset tiny --fault dropped_mask
+              fpga-bridge cosim --preset enc2 --device xrt:0
     """
 
     model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
@@ -55,6 +54,13 @@ class Cosim:
     """Plant a fault in the kernel before it is built; `fpga-bridge faults --list` names them."""
     kernel: Path | None = None
     """A kernel built before by `fpga-bridge build`, instead of building it now."""
+    device: str = "csim"
+    """Where the kernel runs: csim, or through XRT on xrt:INDEX or xrt:BDF. On a machine without the vendor's
+    XRT that is a simulated U50, and every output says so."""
+    xclbin: Path | None = None
+    """The card's program. Default on the simulated U50: one made for this configuration."""
+    timeout: float = 60
+    """Seconds that one run on a card may take."""
     keep: Path = Path("cosim-divergence.npz")
     """Where the arrays of both sides go if a step disagrees."""
     json: str | None = None
@@ -66,18 +72,27 @@ class Cosim:
         fault = None if self.fault is None else find_fault(self.fault)
         if fault is not None and self.kernel is not None:
             raise UserError("expected --fault or --kernel, found both: a fault is planted in a fresh build")
+        check_name(self.device)
+        if self.device != "csim" and (fault is not None or self.kernel is not None):
+            raise UserError(
+                "--fault and --kernel are for csim: expected --device csim, or neither of the two"
+            )
         if self.steps < 1:
             raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
         start = self.model.config()
         corpus = load_corpus(self.data, notify=out.say)
         config, batch = draw_sentences(corpus, start, self.steps, self.seed)
         with out.console.status("building the kernel"):
-            device = open_csim(config, fault, self.kernel)
+            if fault is not None or self.kernel is not None:
+                opened = Opened(open_csim(config, fault, self.kernel), "csim", True)
+            else:
+                opened = open_device(self.device, config, xclbin=self.xclbin, timeout=self.timeout)
+        out.say(f"device: {opened.label}" + ("" if opened.device.taps else ", built without taps"))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=out.console, transient=True) as progress:
             task = progress.add_task(f"{self.mode} steps", total=self.steps)
             report = cosimulate(
-                device,
+                opened.device,
                 init_params(jax.random.key(self.seed), config),
                 batch,
                 np.full(self.steps, self.rate, np.float32),
@@ -86,15 +101,15 @@ class Cosim:
                 progress=lambda: progress.advance(task),
             )
         out.console.print(stage_table(report))
-        for line in summary(report):
+        for line in summary(report, opened.label):
             out.say(line)
         if report.failing:
             keep_arrays(report.failing, self.keep)
             out.say(f"arrays of both sides: {self.keep}")
-        out.write_json(self._json(report, config, corpus))
+        out.write_json(self._json(report, config, corpus, opened))
         return 0 if report.agree else 1
 
-    def _json(self, report: Report, config: ModelConfig, corpus: Corpus) -> dict[str, object]:
+    def _json(self, report: Report, config: ModelConfig, corpus: Corpus, opened: Opened) -> dict[str, object]:
         data = {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest}
         return {
             **to_json(report),
@@ -104,7 +119,10 @@ class Cosim:
             "rate": self.rate,
             "seed": self.seed,
             "fault": self.fault,
-            "device": "csim",
+            "device": opened.label,
+            "simulated": opened.simulated,
+            "taps": opened.device.taps,
+            "sensors": sensors_of(opened.device),
         }
 
 
@@ -122,10 +140,3 @@ def draw_sentences(corpus: Corpus, start: ModelConfig, n: int, seed: int) -> tup
         raise UserError(f"--steps: expected at most the {available} training sentences, found {n}")
     drawn = np.random.default_rng(seed).permutation(available)[:n]
     return config, Batch(*(np.asarray(field)[drawn] for field in sentences))
-
-
-def open_csim(config: ModelConfig, fault: Fault | None = None, kernel: Path | None = None) -> CsimDevice:
-    """The csim device of a config: freshly built, with a fault planted, or from a library built before."""
-    if fault is not None:
-        kernel = build_kernel(make_manifest(config), fault.sources())
-    return CsimDevice(config, kernel)

@@ -11,7 +11,8 @@ import tyro
 from rich.progress import track
 from rich.table import Table
 
-from fpga_bridge.cli_cosim import draw_sentences, open_csim
+from fpga_bridge.cli_cosim import draw_sentences
+from fpga_bridge.devices import open_csim
 from fpga_bridge.faults import FAULTS, Fault
 from fpga_bridge.lockstep import Report, cosimulate
 from ttjax import Batch, ModelConfig, init_params

@@ -47,8 +47,8 @@ def stage_table(report: Report) -> Table:
     return table
 
 
-def summary(report: Report) -> list[str]:
-    """The lines under the table: what was compared, the verdict, the time."""
+def summary(report: Report, device: str = "csim") -> list[str]:
+    """The lines under the table: what was compared on which device, the verdict, the time."""
     points = len({c.name for c in report.comparisons})
     worst = max((c.excess for c in report.comparisons if c.excess is not None), default=0.0)
     lines = [
@@ -59,7 +59,7 @@ def summary(report: Report) -> list[str]:
     if report.same_bits is not None:
         ending = "the same bits" if report.same_bits else "OTHER BITS"
         lines.append(f"the same steps in one call without trace end in {ending}")
-    lines.append(f"csim: {report.csim_ms_per_step:.1f} ms a step without trace")
+    lines.append(f"{device}: {report.ms_per_step:.1f} ms a step without trace")
     if report.mode == "free":
         lines.append(_drift(report))
     first = report.first_divergence
@@ -90,7 +90,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "steps": report.steps,
         "criterion": asdict(report.criterion),
         "first_divergence": None if first is None else asdict(first),
-        "csim_ms_per_step": report.csim_ms_per_step,
+        "ms_per_step": report.ms_per_step,
         "same_bits_untraced": report.same_bits,
         "losses": [{"device": _number(device), "jax": _number(jax)} for device, jax in report.losses],
         "points": [asdict(c) for c in report.comparisons],

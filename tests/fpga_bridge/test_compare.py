@@ -1,0 +1,192 @@
+"""The comparison across devices: errors against float64, drift, absent devices by name, wrong options.
+
+The devices here are JAX and csim; one that is told to err shows that an error is seen.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from fpga_bridge.cli import main
+from fpga_bridge.compare import (
+    Course,
+    Finding,
+    jax_course,
+    judge,
+    kernel_course,
+    marked_steps,
+    same_end,
+)
+from fpga_bridge.csim import CsimDevice
+from fpga_bridge.devices import check_name, open_device
+from fpga_bridge.reference import JaxDevice
+from tests.fpga_bridge.samples import TINY, differing, random_params, rates, same_bits, sentences
+from ttjax import UserError, flatten
+
+COMPARE = ["compare", "--preset", "tiny", "--data", "travel", "--steps", "3"]
+RATE = 1e-2
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+
+
+def courses() -> tuple[Course, Course, Course]:
+    """Truth, JAX and csim over five steps."""
+    params, batch, cpu = random_params(TINY), sentences(TINY, 5), jax.devices("cpu")[0]
+    truth = jax_course(TINY, params, batch, RATE, cpu, np.float64)
+    return (
+        truth,
+        jax_course(TINY, params, batch, RATE, cpu),
+        kernel_course(CsimDevice(TINY), params, batch, RATE),
+    )
+
+
+def test_float32_devices_are_near_the_truth_and_not_on_it() -> None:
+    truth, single, kernel = courses()
+    assert all(array.dtype == np.float64 for array in truth.states[5].values())
+    for course in (single, kernel):
+        finding = judge("x", course, truth)
+        assert finding.parameter_error is not None and 1e-9 < finding.parameter_error < 1e-5
+        assert finding.loss_error is not None and 0 < finding.loss_error < 1e-4
+        assert [*finding.drift] == [1, 2, 3, 4, 5]
+        assert finding.drift[5] == finding.parameter_error and course.ms_per_step > 0
+    exact = judge("truth", truth, truth)
+    assert (exact.parameter_error, exact.loss_error) == (0.0, 0.0)
+
+
+def test_a_course_is_that_of_the_device_alone() -> None:
+    params, batch = random_params(TINY), sentences(TINY, 5)
+    device = CsimDevice(TINY)
+    course = kernel_course(device, params, batch, RATE)
+    device.load(params)
+    losses = device.steps(batch, rates(5))
+    assert same_bits(course.losses.astype(np.float32), losses[:, 0].copy())
+    after = flatten(device.read())
+    assert all(same_bits(course.states[5][name], np.asarray(after[name])) for name in after)
+
+
+def test_the_truth_is_the_lockstep_truth() -> None:
+    """Two float64 evaluations of the same steps: one traced, one the step that trains."""
+    params, batch = random_params(TINY), sentences(TINY, 3)
+    truth = JaxDevice(TINY, np.float64)
+    truth.load(params)
+    truth.steps(batch, rates(3))
+    course = jax_course(TINY, params, batch, RATE, jax.devices("cpu")[0], np.float64)
+    for name, leaf in flatten(truth.read()).items():
+        np.testing.assert_allclose(course.states[3][name], leaf, rtol=2e-7, atol=1e-9)
+
+
+def test_an_error_is_seen_where_it_is() -> None:
+    truth, _, kernel = courses()
+    kernel.states[3]["slot_out.weight"][0, 0] += 0.5
+    kernel.states[5]["pos" if "pos" in kernel.states[5] else next(iter(kernel.states[5]))].flat[0] += 2.0
+    finding = judge("x", kernel, truth)
+    assert finding.drift[3] > 100 * finding.drift[2]
+    assert finding.worst == next(iter(kernel.states[5])) or finding.worst == "pos"
+    kernel.states[5]["slot_out.weight"][0, 0] = np.nan
+    finding = judge("x", kernel, truth)
+    assert finding.worst == "slot_out.weight" and np.isnan(finding.drift[5])
+
+
+def test_same_end_is_by_the_bit() -> None:
+    _, single, kernel = courses()
+    assert same_end([kernel, kernel]) and not same_end([kernel, single])
+
+
+def test_marks_are_few_and_end_at_the_last_step() -> None:
+    assert marked_steps(1) == [1]
+    assert marked_steps(7) == [1, 2, 3, 4, 5, 6, 7]
+    many = marked_steps(1000)
+    assert (many[0], many[-1]) == (1, 1000) and len(many) <= 50
+
+
+def test_the_table_names_every_device_and_why_one_is_absent(capsys: pytest.CaptureFixture[str]) -> None:
+    """xrt:7: no machine that runs the tests has eight cards."""
+    devices = ["--devices", "jax-cpu", "csim", "xrt:7"]
+    assert main([*COMPARE, *devices, "--json", "out.json"]) == 0
+    said = capsys.readouterr().out
+    report = json.loads(Path("out.json").read_text())
+    names = [device["device"] for device in report["devices"]]
+    assert names[0].startswith("jax-cpu (") and names[1:] == ["csim", "xrt:7"]
+    assert report["devices"][2]["absent"] and report["devices"][2]["parameter_error"] is None
+    assert f"xrt:7 absent: {report['devices'][2]['absent']}" in said
+    assert all(device["absent"] is None for device in report["devices"][:2])
+    assert [*report["devices"][1]["drift"]] == ["1", "2", "3"]
+    assert report["data"]["synthetic"] is True and "SYNTHETIC" in said
+
+
+def test_all_absent_is_a_failure_not_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMPARE, "--devices", "xrt:7"]) == 1
+    assert "xrt:7 absent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--devices", "fpga"], "--devices: unknown device 'fpga': expected one of jax-cpu"),
+        (["--devices", "xrt:"], "--devices: unknown device 'xrt:'"),
+        (["--devices", "csim", "csim"], "--devices: expected each once"),
+        (["--steps", "0"], "--steps: expected a whole number from 1 up, found 0"),
+    ],
+)
+def test_wrong_options_are_refused_in_a_line(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMPARE, *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {message}") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "card"], "unknown device 'card': expected csim, xrt:INDEX"),
+        (["--device", "xrt:0", "--fault", "wrong_label"], "--fault and --kernel are for csim"),
+        (["--xclbin", "card.xclbin"], "--xclbin is a card's program"),
+    ],
+)
+def test_cosim_refuses_devices_that_do_not_fit(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cosim", "--preset", "tiny", "--data", "travel", "--steps", "1", *options]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("name", ["csim", "xrt:0", "xrt:12", "xrt:0000:17:00.1", "xrt:af:00.0"])
+def test_names_of_devices(name: str) -> None:
+    check_name(name)
+
+
+def test_csim_by_name_is_csim() -> None:
+    opened = open_device("csim", TINY)
+    params = random_params(TINY)
+    opened.device.load(params)
+    assert opened.label == "csim" and differing(opened.device.read(), params) == []
+
+
+def test_a_picture_is_drawn_or_the_missing_library_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from fpga_bridge.cli_compare import draw_drift
+
+    findings: list[Any] = [
+        Finding("csim", parameter_error=1e-7, drift={1: 1e-8, 2: 1e-7}),
+        Finding("xrt:0", absent="no card"),
+    ]
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match="no matplotlib for the picture"):
+        draw_drift(findings, "title", tmp_path / "drift.svg")
+    monkeypatch.undo()
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    draw_drift(findings, "title", tmp_path / "drift.svg")
+    assert "csim" in (tmp_path / "drift.svg").read_text()
