@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from fpga_bridge.agreement import Criterion
 from fpga_bridge.build import build_kernel
 from fpga_bridge.csim import CsimDevice
 from fpga_bridge.faults import Fault, find_fault
-from fpga_bridge.lockstep import Report, cosimulate
+from fpga_bridge.lockstep import Mode, Report, cosimulate
 from fpga_bridge.manifest import make_manifest
 from fpga_bridge.report import keep_arrays, stage_table, summary, to_json
 from ttjax import Batch, ModelConfig, UserError, init_params
@@ -66,6 +66,14 @@ class Cosim:
         fault = None if self.fault is None else find_fault(self.fault)
         if fault is not None and self.kernel is not None:
             raise UserError("expected --fault or --kernel, found both: a fault is planted in a fresh build")
+        if self.mode not in get_args(Mode):
+            raise UserError(f"unknown mode {self.mode!r}: expected one of {', '.join(get_args(Mode))}")
+        criterion = Criterion(multiple=self.multiple)
+        nearest = next(path for path in self.keep.resolve().parents if path.exists())
+        if self.keep.is_dir() or not nearest.is_dir():
+            raise UserError(
+                f"--keep {self.keep}: expected a path for a file, found a folder or a file's name before it"
+            )
         if self.steps < 1:
             raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
         start = self.model.config()
@@ -81,8 +89,8 @@ class Cosim:
                 init_params(jax.random.key(self.seed), config),
                 batch,
                 np.full(self.steps, self.rate, np.float32),
-                mode=self.mode,  # type: ignore[arg-type]  # cosimulate refuses an unknown one
-                criterion=Criterion(multiple=self.multiple),
+                mode=cast(Mode, self.mode),
+                criterion=criterion,
                 progress=lambda: progress.advance(task),
             )
         out.console.print(stage_table(report))

@@ -97,7 +97,13 @@ def cosimulate(
         results = [one.step(sentence, rate, trace=True, overrides=overrides) for one in (device, jax, truth)]
         actual, expected, exact = (result.trace or {} for result in results)
         compared = compare_step(
-            step, points, actual=actual, expected=expected, truth=exact, criterion=criterion
+            step,
+            points,
+            actual=actual,
+            expected=expected,
+            truth=exact,
+            criterion=criterion,
+            rate=float(rate),
         )
         report.comparisons.extend(compared)
         report.losses.append((results[0].loss, results[1].loss))
