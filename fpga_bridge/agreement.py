@@ -15,21 +15,37 @@ from jaxtyping import Float, Int64
 
 from fpga_bridge.device import Trace
 from fpga_bridge.manifest import TracePoint
+from ttjax import UserError
 
 EPSILON = float(np.finfo(np.float32).eps)
+# Excess of an error where none at all is allowed.
+FAR = 1e9
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """device_error <= multiple * yardstick + floor * epsilon, with epsilon = 2^-23.
+    """|device - truth| <= multiple * yardstick * |truth| + floor * epsilon * scale, with epsilon = 2^-23.
 
-    The yardstick of a point is JAX's error there, or the median of JAX's errors over the step's points of
-    the same kind where that is larger: JAX can be all but exact at one point by luck (a scalar, a short
-    vector), not at half of them. The multiple covers another order of summation.
+    yardstick: JAX's relative error at the point, or the median of JAX's errors over the step's points of the
+    same kind where that is larger: JAX can be all but exact at one point by luck (a scalar, a short vector),
+    not at half of them. The multiple covers another order of summation.
+
+    scale: |truth| or, where that is larger, for a parameter's gradient the norm of the gradient that enters
+    its layer, for an updated parameter that times the learning rate. A sum can cancel (the gradient of a
+    key's bias is zero in exact arithmetic); its rounding is that of its terms.
+
+    Raises:
+        UserError: a multiple or floor that is not a finite number from 0 up.
     """
 
-    multiple: float = 16.0
+    multiple: float = 32.0
     floor: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("multiple", "floor"):
+            number = getattr(self, name)
+            if not 0 <= number < float("inf"):
+                raise UserError(f"{name}: expected a finite number from 0 up, found {number}")
 
 
 @dataclass(frozen=True)
@@ -70,10 +86,12 @@ def compare_step(
     expected: Trace,
     truth: Trace,
     criterion: Criterion,
+    rate: float = 0.0,
 ) -> list[Comparison]:
     """Compares all points of a step, in order of execution; a point any side lacks disagrees.
 
-    actual: the device's float32 arrays; expected: float32 JAX's; truth: the float64 evaluation's.
+    actual: the device's float32 arrays; expected: float32 JAX's; truth: the float64 evaluation's. rate: the
+    step's learning rate.
     """
     measured = []
     known = set()
@@ -96,7 +114,8 @@ def compare_step(
     for name in sorted((actual.keys() | expected.keys() | truth.keys()) - known):
         stranger = TracePoint(name, "value", "unknown", (), 0)
         measured.append(_failed(step, stranger, "not in the manifest"))
-    return _judge(measured, criterion)
+    norms = {name: _norm(array) for name, array in truth.items()}
+    return _judge(measured, norms, rate, criterion)
 
 
 def measure(
@@ -144,18 +163,27 @@ def measure(
     )
 
 
-def _judge(measured: list[Comparison], criterion: Criterion) -> list[Comparison]:
+def _judge(
+    measured: list[Comparison], norms: dict[str, float], rate: float, criterion: Criterion
+) -> list[Comparison]:
     """Holds each measured point against the criterion; a point without figures keeps its reason."""
     errors: dict[str, list[float]] = {}
+    entering: dict[str, float] = {}
     for c in measured:
         if c.jax_error is not None:
             errors.setdefault(c.kind, []).append(c.jax_error)
+        if c.kind == "value_gradient" and c.name in norms:
+            entering[c.stage] = max(norms[c.name], entering.get(c.stage, 0.0))
     typical = {kind: median(of_kind) for kind, of_kind in errors.items()}
+    share = {"parameter_gradient": 1.0, "updated": rate}
     judged = []
     for c in measured:
         if c.device_error is not None and c.jax_error is not None:
+            size = norms[c.name] or 1.0
+            scale = max(size, share.get(c.kind, 0.0) * entering.get(c.stage, 0.0))
             yardstick = max(c.jax_error, typical[c.kind])
-            excess = c.device_error / (criterion.multiple * yardstick + criterion.floor * EPSILON)
+            allowed = criterion.multiple * yardstick + criterion.floor * EPSILON * scale / size
+            excess = c.device_error / allowed if allowed else float(c.device_error > 0) * FAR
             agree = excess <= 1.0
             c = replace(c, excess=excess, agree=agree, reason="" if agree else "beyond tolerance")
         judged.append(c)

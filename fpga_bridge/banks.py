@@ -8,9 +8,10 @@ wait for one port.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import gcd
 
 from fpga_bridge.blocks import BankShape, Kind
-from fpga_bridge.layout import MAX_LANES
+from fpga_bridge.layout import lanes_of
 from fpga_bridge.memory_map import MemoryMap
 
 WORD_BITS = 32  # of a float32
@@ -47,9 +48,18 @@ def parameter_shapes(memory: MemoryMap, *, grouped: bool = True) -> list[BankSha
 def temporary_shapes(memory: MemoryMap) -> list[BankShape]:
     """Memories of the pools and of the small fixed arrays."""
     shapes = []
+    config = memory.config
+    # Length of the rows that a contraction reads from each: a word holds a divisor of it.
+    rows = {
+        **dict.fromkeys(("activation", "right", "d_right", "layer_gradient"), config.d_model),
+        **dict.fromkeys(("left", "bond", "d_left", "d_bond"), config.bond),
+        **dict.fromkeys(("intent_logits", "d_intent_logits"), config.n_intents),
+        **dict.fromkeys(("intent_hidden", "intent_active", "d_intent"), config.d_model),
+        **dict.fromkeys(("attention", "inverse_std"), config.seq_len),
+    }
     for pool, slots in memory.slots.items():
         size = memory.slot_size[pool]
-        lanes = lanes_of(size)
+        lanes = lanes_of(gcd(size, rows[pool]))
         if pool in SLOT_MEMORIES:
             kind: Kind = "uram" if pool == "activation" else "bram"
             shapes += [_shape(f"{pool}[{slot}]", lanes, size // lanes, kind) for slot in range(slots)]
@@ -57,14 +67,9 @@ def temporary_shapes(memory: MemoryMap) -> list[BankShape]:
             # A stage touches one layer's: all layers share a memory.
             shapes.append(_shape(pool, lanes, slots * size // lanes))
     for array in memory.fixed:
-        lanes = lanes_of(array.size)
+        lanes = lanes_of(gcd(array.size, rows[array.name]))
         shapes.append(_shape(array.name, lanes, array.size // lanes))
     return shapes
-
-
-def lanes_of(size: int) -> int:
-    """Float32 elements of a word: the widest divisor of the array's size up to MAX_LANES."""
-    return max(d for d in range(1, MAX_LANES + 1) if size % d == 0)
 
 
 def core_shapes(memory: MemoryMap, *, grouped: bool) -> Iterator[BankShape]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from fpga_bridge.header import HEADER_NAME, header
 from fpga_bridge.manifest import Manifest
 from ttjax import UserError
+from ttjax.output import user_cache
 
 # No contraction into fused multiply-adds and no value-changing optimisation: the bits are IEEE's own, at
 # any level and vector width. Hidden symbols: g++ marks the banks (static members of a template) as unique
@@ -44,9 +45,8 @@ def kernel_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where built kernels are kept: $XDG_CACHE_HOME/ttjax/kernels."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ttjax" / "kernels"
+    """Where built kernels are kept: ttjax/kernels in the user's cache."""
+    return user_cache() / "kernels"
 
 
 def kernel_sources() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fpga_bridge.agreement import Criterion
 from fpga_bridge.devices import Opened, check_name, open_csim, open_device, sensors_of
 from fpga_bridge.faults import find_fault
-from fpga_bridge.lockstep import Report, cosimulate
+from fpga_bridge.lockstep import Mode, Report, cosimulate
 from fpga_bridge.report import keep_arrays, stage_table, summary, to_json
 from ttjax import Batch, ModelConfig, UserError, init_params
 from ttjax.cli_model import ModelArgs
@@ -77,6 +77,14 @@ class Cosim:
             raise UserError(
                 "--fault and --kernel are for csim: expected --device csim, or neither of the two"
             )
+        if self.mode not in get_args(Mode):
+            raise UserError(f"unknown mode {self.mode!r}: expected one of {', '.join(get_args(Mode))}")
+        criterion = Criterion(multiple=self.multiple)
+        nearest = next(path for path in self.keep.resolve().parents if path.exists())
+        if self.keep.is_dir() or not nearest.is_dir():
+            raise UserError(
+                f"--keep {self.keep}: expected a path for a file, found a folder or a file's name before it"
+            )
         if self.steps < 1:
             raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
         start = self.model.config()
@@ -96,8 +104,8 @@ class Cosim:
                 init_params(jax.random.key(self.seed), config),
                 batch,
                 np.full(self.steps, self.rate, np.float32),
-                mode=self.mode,  # type: ignore[arg-type]  # cosimulate refuses an unknown one
-                criterion=Criterion(multiple=self.multiple),
+                mode=cast(Mode, self.mode),
+                criterion=criterion,
                 progress=lambda: progress.advance(task),
             )
         out.console.print(stage_table(report))
@@ -119,6 +127,7 @@ class Cosim:
             "rate": self.rate,
             "seed": self.seed,
             "fault": self.fault,
+            "csim_ms_per_step": report.ms_per_step if opened.label == "csim" else None,
             "device": opened.label,
             "simulated": opened.simulated,
             "taps": opened.device.taps,

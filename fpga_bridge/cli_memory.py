@@ -13,14 +13,14 @@ from rich.table import Table
 from fpga_bridge.banks import bank_shapes, core_shapes
 from fpga_bridge.blocks import U50_RAW, U50_USABLE, BankShape, block_count, efficiency, total_blocks
 from fpga_bridge.limits import first_to_run_out, largest, shortage
-from fpga_bridge.memory_map import MemoryMap, extra_multiplications, make_memory_map
+from fpga_bridge.memory_map import BYTES, MemoryMap, Place, extra_multiplications, make_memory_map
 from fpga_bridge.planner import cheapest_plan
 from fpga_bridge.slr_picture import draw
 from fpga_bridge.synthesis import check
 from fpga_bridge.uncompressed import dense_config, dense_live_bytes, saved_activation_bytes, xla_bytes
 from ttjax import UserError
 from ttjax.cli_model import ModelArgs
-from ttjax.costs import MEGABYTE, model_costs
+from ttjax.costs import MEGABYTE, model_costs, step_multiplications
 from ttjax.output import Output
 
 
@@ -41,8 +41,6 @@ class Memory:
     """Choose what to recompute: the cheapest plan that fits the usable U50."""
     max_mb: float | None = None
     """Plan also for this many MB (10^6 bytes) of all on-chip arrays together; implies --plan."""
-    limits: bool = False
-    """Search the largest blocks, rank and sequence length that still fit."""
     check: bool = False
     """Map every memory with yosys and compare its block counts with the model's."""
     picture: Path | None = None
@@ -69,10 +67,11 @@ class Memory:
         for line in _remarks(memory):
             out.say(line)
         figures = _figures(memory, shapes, xla)
-        if self.limits:
-            with out.console.status("searching the largest models that fit"):
-                figures["largest"] = largest(config, U50_USABLE)
-            out.say("largest that fits, each grown alone: " + str(figures["largest"])[1:-1].replace("'", ""))
+        with out.console.status("searching the largest models that fit"):
+            most = largest(config, U50_USABLE)
+        figures["largest"] = most
+        grown = ", ".join(f"{name} {size}" for name, size in most.items())
+        out.say(f"the largest that fits, each grown alone: {grown}")
         if self.picture is not None:
             draw(
                 shapes,
@@ -104,6 +103,7 @@ def _figures(memory: MemoryMap, shapes: list[BankShape], xla: int) -> dict[str, 
         "temporary_bytes": memory.temporary_bytes,
         "unshared_temporary_bytes": memory.unshared_bytes,
         "extra_multiplications": extra_multiplications(memory.config),
+        "step_multiplications": step_multiplications(memory.config),
         "dense_parameter_bytes": model_costs(dense_config(memory.config)).bytes,
         "dense_live_bytes": dense,
         "dense_xla_bytes": xla,
@@ -111,10 +111,26 @@ def _figures(memory: MemoryMap, shapes: list[BankShape], xla: int) -> dict[str, 
         "efficiency": efficiency(shapes),
         "core_efficiency_grouped": efficiency(core_shapes(memory, grouped=True)),
         "core_efficiency_ungrouped": efficiency(core_shapes(memory, grouped=False)),
+        "temporaries": [_lifetime(memory, place) for place in memory.places],
         "banks": [
             {**asdict(shape), "bram36": block_count(shape).bram36, "uram": block_count(shape).uram}
             for shape in shapes
         ],
+    }
+
+
+def _lifetime(memory: MemoryMap, place: Place) -> dict[str, object]:
+    """One temporary array: where it lies, and the stages from which to which it is live."""
+    array, stages = place.array, memory.timeline.stages
+    return {
+        "name": array.name,
+        "index": array.index,
+        "passes": array.passes,
+        "pool": array.pool,
+        "slot": place.slot,
+        "slots": place.slots,
+        "bytes": BYTES * array.size,
+        "live": [[" ".join(stages[first]), " ".join(stages[last])] for first, last in array.intervals],
     }
 
 
@@ -189,6 +205,7 @@ def _remarks(memory: MemoryMap) -> list[str]:
     held = make_memory_map(config.replace(immediate=False)).total_bytes
     at_once = make_memory_map(config.replace(immediate=True)).total_bytes
     extra = {name: f"{value / 1e6:.1f}" for name, value in extra_multiplications(config).items()}
+    step = step_multiplications(config)
     return [
         f"all on-chip arrays: {memory.total_bytes / MEGABYTE:.3f} MB; temporary arrays take"
         f" {memory.temporary_bytes / MEGABYTE:.2f} MB, without sharing they would take"
@@ -196,8 +213,8 @@ def _remarks(memory: MemoryMap) -> list[str]:
         f"most is live at {phase} {stage}: {max(live) / MEGABYTE:.3f} MB",
         f"gradients applied at once: {at_once / MEGABYTE:.2f} MB; held to the end of the step:"
         f" {held / MEGABYTE:.2f} MB; the same bits either way, so at once is the default",
-        f"done again to save memory, million multiplications a step: recomputed blocks {extra['recompute']},"
-        f" merged halves {extra['rederive']}",
+        f"done again to save memory, million multiplications: blocks {extra['recompute']}, merged halves and"
+        f" embedding {extra['rederive']}, of a step's {step / 1e6:.1f}",
         f"{first_to_run_out(count, U50_USABLE)} runs out first",
     ]
 

@@ -70,6 +70,8 @@ def encode_examples(
         UserError: a field of the wrong shape or type, or an id outside the model's range.
     """
     n = len(rates)
+    if not n:
+        raise UserError("nothing to run: expected at least one sentence")
     tokens, length, intent, slots = (np.asarray(field) for field in batch)
     for name, field, shape in (
         ("tokens", tokens, (n, config.seq_len)),

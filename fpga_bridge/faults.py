@@ -87,11 +87,11 @@ FAULTS = {
         ),
         Fault(
             "missing_bias_gradient",
-            "the linear layers' bias gradients stay zero",
-            "tt_linear.hpp",
-            "BiasGradient::at(layer * kWidth) + i] = sum;",
-            "BiasGradient::at(layer * kWidth) + i] = 0.0f * sum;",
-            "d_slot_pre.bias",
+            "the gradients of biases stay zero",
+            "bias.hpp",
+            "memory()[to + i] = sum;",
+            "memory()[to + i] = 0.0f * sum;",
+            "d_slot_out.bias",
         ),
         Fault(
             "stale_merged_half",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from fpga_bridge.banks import SLOT_MEMORIES, WORD_BITS, bank_shapes
-from fpga_bridge.layout import HASH_WORDS, Bank
+from fpga_bridge.layout import HASH_WORDS, MAX_LANES, Bank
 from fpga_bridge.lifetimes import BLOCK_ARRAYS
 from fpga_bridge.manifest import Manifest, tap_offsets
 from fpga_bridge.memory_map import MemoryMap, make_memory_map
@@ -130,6 +130,8 @@ def _banks(memory: MemoryMap) -> Iterator[str]:
 
 
 def _pools(memory: MemoryMap) -> Iterator[str]:
+    yield "// Most float32 elements of one memory word: what a port moves in a cycle."
+    yield _int("kWordLanes", MAX_LANES)
     yield "// Pools of temporary arrays in equal slots, and small arrays with a memory of their own."
     for pool, slot in memory.slot_size.items():
         yield _int(f"k{pool.capitalize()}Slot", slot)

@@ -157,7 +157,7 @@ def make_layout(config: ModelConfig) -> Layout:
         for name in names:
             placements.append(Placement(name, shapes[name], axes, len(banks), start))
             start += prod(shapes[name])
-        lanes = _lanes([shapes[names[0]][a] for a in axes])
+        lanes = lanes_of(_innermost([shapes[names[0]][a] for a in axes]))
         banks.append(Bank(bank_name, lanes, start // lanes, offset))
         offset += start
     return Layout(config, tuple(banks), tuple(placements))
@@ -195,7 +195,11 @@ def _axes(bank: str, n_axes: int) -> tuple[int, ...]:
     return (1, 0, 2, 3) if bank.startswith("embed_core") else tuple(range(n_axes))
 
 
-def _lanes(shape: list[int]) -> int:
-    """The widest divisor, up to MAX_LANES, of the innermost axis longer than 1."""
-    inner = next((n for n in reversed(shape) if n > 1), 1)
-    return max(d for d in range(1, min(inner, MAX_LANES) + 1) if inner % d == 0)
+def lanes_of(row: int) -> int:
+    """Float32 elements of a word: the widest divisor of a row's length, up to MAX_LANES."""
+    return max(d for d in range(1, MAX_LANES + 1) if row % d == 0)
+
+
+def _innermost(shape: list[int]) -> int:
+    """Length of the innermost axis longer than 1."""
+    return next((n for n in reversed(shape) if n > 1), 1)

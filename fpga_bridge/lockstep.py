@@ -102,7 +102,13 @@ def cosimulate(
             seen = {point.name for point in points}
             expected, exact = ({n: a for n, a in side.items() if n in seen} for side in (expected, exact))
         compared = compare_step(
-            step, points, actual=actual, expected=expected, truth=exact, criterion=criterion
+            step,
+            points,
+            actual=actual,
+            expected=expected,
+            truth=exact,
+            criterion=criterion,
+            rate=float(rate),
         )
         report.comparisons.extend(compared)
         report.losses.append((results[0].loss, results[1].loss))

@@ -186,14 +186,18 @@ def _fixed(config: ModelConfig) -> Iterable[Fixed]:
 
 
 def extra_multiplications(config: ModelConfig) -> dict[str, int]:
-    """Multiplications that a step does again to save memory: recomputed blocks, merged halves."""
+    """Multiplications in products that a step does again to save memory.
+
+    ``recompute``: the forward pass of recomputed blocks. ``rederive``: merged halves, and the embedding.
+    """
     tokens, width = config.seq_len, config.d_model
     merges = _merge(config.in_modes, config.tt_ranks[: len(config.in_modes) + 1])
     merges += _merge(config.out_modes[::-1], config.tt_ranks[: len(config.in_modes) - 1 : -1])
     linear = merges + 2 * tokens * width * config.bond
     block = 6 * linear + 2 * tokens * tokens * width
-    remerged = len(linear_names(config)) if config.rederive else 0
-    return {"recompute": len(config.recompute) * block, "rederive": remerged * merges}
+    embedding = tokens * _merge(config.embed_modes[::-1], config.ttm_ranks[::-1])
+    again = len(linear_names(config)) * merges + embedding
+    return {"recompute": len(config.recompute) * block, "rederive": again if config.rederive else 0}
 
 
 def _merge(modes: tuple[int, ...], ranks: tuple[int, ...]) -> int:

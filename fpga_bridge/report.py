@@ -18,6 +18,9 @@ from fpga_bridge.device import Trace
 from fpga_bridge.lockstep import Report
 from ttjax import UserError
 
+# A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
+# zero in exact arithmetic, and so such a bias never leaves its start but by noise.
+NOISE = 1e-2
 # Columns of the table, in the order a step runs: kind of trace point and its heading.
 KINDS = {
     "value": "forward",
@@ -131,8 +134,7 @@ def _cell(comparisons: list[Comparison]) -> str:
     worst = failed or max(comparisons, key=lambda c: c.excess or 0.0)
     if worst.device_error is None or worst.jax_error is None:
         return f"[red]{worst.reason}[/red]"
-    # A gradient that is zero in exact arithmetic (a key's bias) has no relative error.
-    error = f"{worst.device_error:.1e}" if worst.device_error < 1 or failed else "noise"
+    error = f"{worst.device_error:.1e}" if worst.device_error < NOISE or failed else "noise"
     times = f" {worst.device_error / worst.jax_error:.1f}×" if worst.jax_error else ""
     return f"[red]{error}{times}[/red]" if failed else f"{error}{times}"
 
@@ -140,6 +142,7 @@ def _cell(comparisons: list[Comparison]) -> str:
 def _drift(report: Report) -> str:
     """How far device and JAX are from the truth's parameters after the last step."""
     last = [c for c in report.comparisons if c.kind == "updated" and c.step == report.steps - 1]
-    device = max((c.device_error for c in last if c.device_error is not None), default=float("nan"))
-    jax = max((c.jax_error for c in last if c.jax_error is not None), default=float("nan"))
+    real = [c for c in last if c.jax_error is not None and c.jax_error < NOISE]
+    device = max((c.device_error for c in real if c.device_error is not None), default=float("nan"))
+    jax = max((c.jax_error for c in real if c.jax_error is not None), default=float("nan"))
     return f"drift after {report.steps} steps, worst parameter: device {device:.1e}, JAX {jax:.1e}"

@@ -20,9 +20,9 @@ from pathlib import Path
 from rich.table import Table
 
 from fpga_bridge.blocks import BankShape, BlockCount, block_count
-from fpga_bridge.build import cache_folder, write_atomically
+from fpga_bridge.build import write_atomically
 from ttjax.errors import UserError
-from ttjax.output import Output
+from ttjax.output import Output, user_cache
 
 # The tool whose choices the model follows, and the steps that reach its memory mapping: past it the memories
 # are final, and the rest of synthesis would only cost time.
@@ -130,7 +130,7 @@ def synthesise(shape: BankShape, timeout: float = TIMEOUT) -> dict[str, int]:
     """
     source, version = verilog(shape), tool_version()
     digest = hashlib.sha256("\0".join((version, SCRIPT, source)).encode()).hexdigest()
-    kept = cache_folder().parent / "synthesis" / f"{digest[:32]}.json"
+    kept = user_cache() / "synthesis" / f"{digest[:32]}.json"
     if kept.is_file():
         return json.loads(kept.read_text())["cells"]
     what = f"bank {shape.name} ({shape.width} × {shape.depth}, {shape.kind})"

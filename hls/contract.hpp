@@ -2,6 +2,8 @@
 // flat on-chip array. What happens inside it decides the hardware's parallelism.
 #pragma once
 
+#include "ttfpga_config.hpp"
+
 namespace ttfpga {
 
 /// A row-major matrix of kR rows and kC columns; consecutive rows lie kStride apart.
@@ -21,14 +23,12 @@ struct Transposed {
 /// Whether a product replaces what its destination holds or is added to it.
 enum class Into { kReplace, kAdd };
 
-/// Multiply-accumulators side by side in outer-product mode, and independent partial sums in reduction mode.
-constexpr int kMaxLanes = 64;
-constexpr int kMaxPartials = 16;
-
-/// The largest divisor of n that is at most `limit`: lanes without a ragged last tile.
-constexpr int lanes_for(int n, int limit) {
+/// Lanes for n consecutive elements: multiply-accumulators side by side in outer-product mode, independent
+/// partial sums in reduction mode. The largest divisor of n up to the lanes of a memory word: no ragged last
+/// tile, and one word a cycle from each operand.
+constexpr int lanes_for(int n) {
   int lanes = 1;
-  for (int d = 2; d <= limit && d <= n; ++d) lanes = n % d == 0 ? d : lanes;
+  for (int d = 2; d <= kWordLanes && d <= n; ++d) lanes = n % d == 0 ? d : lanes;
   return lanes;
 }
 
@@ -53,7 +53,7 @@ TREE_LEVEL:
 template <class A, class B, Into kInto, int kCStride, int kASize, int kBSize, int kCSize>
 void contract_outer(const float (&a)[kASize], int a0, const float (&b)[kBSize], int b0, float (&c)[kCSize],
                     int c0) {
-  constexpr int kLanes = lanes_for(B::kCols, kMaxLanes);
+  constexpr int kLanes = lanes_for(B::kCols);
 OUTER_TILE:
   for (int n0 = 0; n0 < B::kCols; n0 += kLanes) {
   OUTER_ROW:
@@ -90,7 +90,7 @@ OUTER_TILE:
 template <class A, class B, Into kInto, int kCStride, int kASize, int kBSize, int kCSize>
 void contract_reduce(const float (&a)[kASize], int a0, const float (&b)[kBSize], int b0, float (&c)[kCSize],
                      int c0) {
-  constexpr int kPartials = lanes_for(A::kCols, kMaxPartials);
+  constexpr int kPartials = lanes_for(A::kCols);
 REDUCE_ROW:
   for (int m = 0; m < A::kRows; ++m) {
   REDUCE_COL:

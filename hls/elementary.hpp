@@ -18,10 +18,10 @@ namespace ttfpga {
 inline std::uint32_t as_bits(float value) {
 #pragma HLS INLINE
   union {
-    float value;
+    float number;
     std::uint32_t bits;
   } cast;
-  cast.value = value;
+  cast.number = value;
   return cast.bits;
 }
 
@@ -29,10 +29,10 @@ inline float as_float(std::uint32_t bits) {
 #pragma HLS INLINE
   union {
     std::uint32_t bits;
-    float value;
+    float number;
   } cast;
   cast.bits = bits;
-  return cast.value;
+  return cast.number;
 }
 
 constexpr std::uint32_t kSignBit = 0x80000000u;

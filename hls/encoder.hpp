@@ -47,7 +47,8 @@ inline void block_backward(int block, const Step& step) {
                                            activation, place::d_branch, activation, place::d_wide, step);
   gelu_backward(place::ffn_hidden[kBackward][block], place::d_wide, place::d_branch, trace::d_gelu[block],
                 step.taps);
-  if (kRederive) layer_norm_rederive(norm1_of(block), attended0, step.taps);
+  // Read for the gradients of ffn_in alone: where that is frozen, its place is another array's by now.
+  if (kRederive && kLinearTrains[layer + kFfnIn]) layer_norm_rederive(norm1_of(block), attended0, step.taps);
   linear_backward<kTokens, Into::kAdd>(layer + kFfnIn, activation, attended0, activation, place::d_branch,
                                        activation, place::d_stream, step);
 

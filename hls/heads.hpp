@@ -2,6 +2,7 @@
 // classifier), and the joint cross-entropy that both are trained with.
 #pragma once
 
+#include "bias.hpp"
 #include "elementwise.hpp"
 #include "layer_norm.hpp"
 #include "tt_linear.hpp"
@@ -14,14 +15,7 @@ void classifier_forward(const float (&x)[kXSize], int x0, float (&logits)[kYSize
                         const Taps& taps) {
   contract<RowMajor<kRows, kWidth>, RowMajor<kWidth, kClasses>>(x, x0, Bank<kWeightBank>::value(), 0, logits,
                                                                 y0);
-CLASSIFIER_BIAS_ROW:
-  for (int t = 0; t < kRows; ++t) {
-  CLASSIFIER_BIAS:
-    for (int c = 0; c < kClasses; ++c) {
-#pragma HLS PIPELINE
-      logits[y0 + t * kClasses + c] += Bank<kBiasBank>::value()[c];
-    }
-  }
+  add_bias<kRows, kClasses, kBiasBank>(logits, y0, 0);
   tap(taps, offset, logits, y0, kRows * kClasses);
 }
 
@@ -33,21 +27,11 @@ void classifier_backward(const float (&x)[kXSize], int x0, float (&d_logits)[kYS
   using W = RowMajor<kWidth, kClasses>;
   using Logits = RowMajor<kRows, kClasses>;
   using WeightGradient = Gradient<kWeightBank>;
-  using BiasGradient = Gradient<kBiasBank>;
   tap(step.taps, offset, d_logits, dy0, kRows * kClasses);
   contract<Logits, Transposed<W>>(d_logits, dy0, Bank<kWeightBank>::value(), 0, dx, dx0);
   if (!kTrains) return;
   contract<Transposed<X>, Logits>(x, x0, d_logits, dy0, WeightGradient::memory(), WeightGradient::at(0));
-D_CLASSIFIER_BIAS:
-  for (int c = 0; c < kClasses; ++c) {
-    float sum = 0.0f;
-  D_CLASSIFIER_BIAS_ROW:
-    for (int t = 0; t < kRows; ++t) {
-#pragma HLS PIPELINE
-      sum += d_logits[dy0 + t * kClasses + c];
-    }
-    BiasGradient::memory()[BiasGradient::at(0) + c] = sum;
-  }
+  bias_gradient<kRows, kClasses, kBiasBank>(d_logits, dy0, 0);
   gradient_complete<kWeightBank>(0, kWidth * kClasses, step);
   gradient_complete<kBiasBank>(0, kClasses, step);
 }

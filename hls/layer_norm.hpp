@@ -8,7 +8,7 @@
 
 namespace ttfpga {
 
-constexpr int kNormPartials = lanes_for(kWidth, kMaxPartials);
+constexpr int kNormPartials = lanes_for(kWidth);
 constexpr float kWidthInverse = 1.0f / kWidth;
 
 inline float scale_and_shift(int norm, int i, float unit) {

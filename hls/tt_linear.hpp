@@ -2,6 +2,7 @@
 // kept for the backward pass, or merged again there (arXiv 2501.06663, section III).
 #pragma once
 
+#include "bias.hpp"
 #include "tt_chain.hpp"
 
 namespace ttfpga {
@@ -38,15 +39,7 @@ void linear_forward(int layer, Pass pass, const float (&x)[kXSize], int x0, floa
   contract<RowMajor<kRows, kWidth>, RowMajor<kWidth, kBond>>(x, x0, left, a0, bond, z0);
   tap(taps, trace::linear_bond[layer], bond, z0, kRows * kBond);
   contract<RowMajor<kRows, kBond>, RowMajor<kBond, kWidth>>(bond, z0, right, b0, y, y0);
-
-LINEAR_BIAS_ROW:
-  for (int t = 0; t < kRows; ++t) {
-  LINEAR_BIAS:
-    for (int i = 0; i < kWidth; ++i) {
-#pragma HLS PIPELINE
-      y[y0 + t * kWidth + i] += Bank<kLinearBiasBank>::value()[layer * kWidth + i];
-    }
-  }
+  add_bias<kRows, kWidth, kLinearBiasBank>(y, y0, layer * kWidth);
   tap(taps, trace::linear_out[layer], y, y0, kRows * kWidth);
 }
 
@@ -59,7 +52,6 @@ void linear_backward(int layer, const float (&x)[kXSize], int x0, float (&dy)[kY
   using Z = RowMajor<kRows, kBond>;
   using A = RowMajor<kWidth, kBond>;
   using B = RowMajor<kBond, kWidth>;
-  using BiasGradient = Gradient<kLinearBiasBank>;
   const int a0 = place::left[kBackward][layer], b0 = place::right[kBackward][layer];
   const int z0 = place::bond[kBackward][layer];
   tap(step.taps, trace::d_linear_out[layer], dy, dy0, kRows * kWidth);
@@ -85,16 +77,7 @@ void linear_backward(int layer, const float (&x)[kXSize], int x0, float (&dy)[kY
   find_cores<RightHalf>(layer, right_start);
   LeftMerge<kInCores - 1>::backward(left_start, a0);
   RightMerge<RightHalf, Into::kReplace, 0>::backward(right_start, right, b0, d_right, 0);
-D_BIAS:
-  for (int i = 0; i < kWidth; ++i) {
-    float sum = 0.0f;
-  D_BIAS_ROW:
-    for (int t = 0; t < kRows; ++t) {
-#pragma HLS PIPELINE
-      sum += dy[dy0 + t * kWidth + i];
-    }
-    BiasGradient::memory()[BiasGradient::at(layer * kWidth) + i] = sum;
-  }
+  bias_gradient<kRows, kWidth, kLinearBiasBank>(dy, dy0, layer * kWidth);
   CoresComplete<LeftHalf>::run(left_start, step);
   CoresComplete<RightHalf>::run(right_start, step);
   gradient_complete<kLinearBiasBank>(layer * kWidth, kWidth, step);

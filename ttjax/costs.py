@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
+from ttjax.batch import Batch
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow, contract
-from ttjax.params import parameter_shapes
+from ttjax.model import loss
+from ttjax.params import init_params, parameter_shapes
 from ttjax.tt import core_shapes
 
 BYTES_PER_NUMBER = 4  # float32 everywhere
@@ -74,6 +76,18 @@ def linear_layer_costs(config: ModelConfig) -> dict[str, LinearCosts]:
         layer = partial(_tt_layer, n_in=len(config.in_modes), flow=flow)
         costs["dense_from_cores" if flow == "dense" else flow] = _layer_costs(layer, x, cores)
     return costs
+
+
+def step_multiplications(config: ModelConfig, flow: Flow = "bidirectional") -> int:
+    """Multiplications in the products of one training step at ``seq_len`` tokens, forward and backward."""
+    params = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    tokens = jax.ShapeDtypeStruct((config.seq_len,), jnp.int32)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+
+    def gradients(params: Any, tokens: Any, length: Any, intent: Any, slots: Any) -> Any:
+        return jax.grad(loss)(params, Batch(tokens, length, intent, slots), config, flow=flow)
+
+    return multiplications(gradients, params, tokens, number, number, tokens)
 
 
 def model_costs(config: ModelConfig) -> ModelCosts:

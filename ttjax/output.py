@@ -16,6 +16,13 @@ from rich.console import Console
 from ttjax.errors import UserError
 
 
+def user_cache() -> Path:
+    """Folder for what can be had again: ttjax under $XDG_CACHE_HOME, or under ~/.cache without that."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The variable's specification says to ignore a relative path.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "ttjax"
+
+
 class Output:
     """The two outputs of one command, made before its work so that a wrong path costs nothing.
 

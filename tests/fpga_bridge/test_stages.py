@@ -109,7 +109,7 @@ def test_odd_configs_agree_stage_by_stage(name: str) -> None:
 @settings(max_examples=5)
 @given(seeds)
 def test_a_value_handed_in_propagates_alike(tiny: Trio, seed: int) -> None:
-    """Any values, not those of a training step: forward from block1.q, back from d_block0.norm1 and d_slot_pre.
+    """Any values, not those of a training step: on from block1.q, back from d_block0.norm1 and d_slot_pre.
 
     In training the slots' gradient at [CLS] is 0, which would hide that it must be added to the intent's.
     """

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fpga_bridge import synthesis
+from fpga_bridge.banks import bank_shapes
 from fpga_bridge.blocks import BankShape, BlockCount, Kind, block_count
+from fpga_bridge.memory_map import make_memory_map
 from fpga_bridge.synthesis import check, compare, count_blocks, describe, parse_cells, synthesise, verilog
-from ttjax.errors import UserError
+from ttjax import UserError, preset
 from ttjax.output import Output
 
 needs_yosys = pytest.mark.skipif(
@@ -92,6 +95,23 @@ def test_the_tool_takes_as_many_blocks_as_the_model_says(shape: BankShape) -> No
     (row,) = compare([shape])
     assert row.equal, row.reason
     assert row.tool == row.model == block_count(shape)
+
+
+@pytest.mark.memory
+@pytest.mark.timeout(1500)  # some seventy shapes, 3 to 5 seconds each on an idle core
+@needs_yosys
+def test_every_memory_of_the_papers_models_takes_the_blocks_the_model_says() -> None:
+    """As the presets are, with gradients held, and with everything made again; each distinct shape once."""
+    shapes: dict[BankShape, BankShape] = {}
+    for name in ("enc2", "enc4", "enc6"):
+        config = preset(name)
+        again = config.replace(recompute=tuple(range(config.n_blocks)), rederive=True)
+        for plan in (config, config.replace(immediate=False), again):
+            for shape in bank_shapes(make_memory_map(plan)):
+                shapes.setdefault(replace(shape, name="bank"), shape)
+    rows = compare(list(shapes.values()))
+    assert {row.shape.kind for row in rows} == {"bram", "uram", "lutram"}
+    assert [f"{row.shape}: {row.reason}" for row in rows if not row.equal] == []
 
 
 @pytest.mark.memory

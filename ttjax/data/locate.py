@@ -14,15 +14,14 @@ from ttjax.data.corpus import Corpus, corpus_files, read_corpus
 from ttjax.data.fetch import ATIS_SUMS, fetch_atis, read_folder, sums, verify
 from ttjax.data.travel import travel_corpus
 from ttjax.errors import UserError
+from ttjax.output import user_cache
 
 DATA_VARIABLE = "TTJAX_DATA"
 
 
 def cache_folder() -> Path:
-    """Where fetched ATIS lives: ttjax/atis under $XDG_CACHE_HOME, or under ~/.cache without that."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The variable's specification says to ignore a relative path.
-    return (base if base.is_absolute() else Path.home() / ".cache") / "ttjax" / "atis"
+    """Where fetched ATIS lives: ttjax/atis in the user's cache."""
+    return user_cache() / "atis"
 
 
 def load_corpus(data: str | None, *, fetch: bool = True, notify: Callable[[str], None]) -> Corpus:
