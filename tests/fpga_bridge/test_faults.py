@@ -15,7 +15,7 @@ from fpga_bridge.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY, random_params, rates, sentences
 from ttjax import ModelConfig, UserError, preset
 
-# In words of the project's issue 2, and what they are called here.
+# The faults that every comparison must find, in words, and what they are called here.
 REQUIRED = {
     "a flipped parameter bit": "flipped_bit",
     "a dropped mask": "dropped_mask",
