@@ -12,8 +12,9 @@ from ttjax.errors import UserError
 from ttjax.evaluate import predict
 from ttjax.model import Logits, forward, loss
 from ttjax.params import Params, flatten, init_params, unflatten
+from ttjax.step import sgd_step
 from ttjax.taps import tapped_value_and_grad, trace_shapes
-from ttjax.train import sgd_step, train_epoch
+from ttjax.train import train_epoch
 from ttjax.tt import from_dense, to_dense, ttm_from_dense, ttm_to_dense
 
 __all__ = [

@@ -6,8 +6,6 @@ Pure: parameters in, parameters out, and all randomness from a seed and the epoc
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -20,16 +18,14 @@ from ttjax.config import Format, ModelConfig
 from ttjax.contraction import Flow
 from ttjax.data.vocabulary import UNK
 from ttjax.errors import UserError
-from ttjax.model import loss
 from ttjax.params import Params
+from ttjax.step import scan_steps
 
 # Peak learning rates at which the two formats train well; from 1.2e-2 the tensor model collapses.
 PEAK_LEARNING_RATE: dict[Format, float] = {"tt": 8e-3, "dense": 2e-3}
 WORD_DROPOUT = 0.05
 # Sentences between two reports of progress: compiled as one scan, so a size of its own costs a compilation.
 CHUNK = 100
-
-_State = tuple[Params, optax.OptState]
 
 
 def learning_rate_schedule(peak: float, steps_per_epoch: int, epochs: int) -> optax.Schedule:
@@ -51,50 +47,6 @@ def learning_rate_schedule(peak: float, steps_per_epoch: int, epochs: int) -> op
     rise = optax.linear_schedule(peak / warm_up, peak, max(1, warm_up - 1))
     fall = optax.linear_schedule(peak, 0.0, rest)
     return optax.join_schedules([rise, fall], [warm_up])
-
-
-@partial(jax.jit, static_argnames=("optimizer", "config", "flow"))
-def sgd_step(
-    params: Params,
-    opt_state: optax.OptState,
-    batch: Batch,
-    optimizer: optax.GradientTransformation,
-    config: ModelConfig,
-    flow: Flow = "bidirectional",
-) -> tuple[Params, optax.OptState, Float[Array, ""]]:
-    """One step on one example (fields of ``batch`` without a leading axis).
-
-    Returns:
-        parameters and optimizer state after the step, and the loss before it.
-    """
-    value, gradients = jax.value_and_grad(loss)(params, batch, config, flow=flow)
-    updates, opt_state = optimizer.update(gradients, opt_state, params)
-    return cast(Params, optax.apply_updates(params, updates)), opt_state, value
-
-
-@partial(jax.jit, static_argnames=("optimizer", "config", "flow"), donate_argnums=(0, 1))
-def scan_steps(
-    params: Params,
-    opt_state: optax.OptState,
-    batches: Batch,
-    optimizer: optax.GradientTransformation,
-    config: ModelConfig,
-    flow: Flow = "bidirectional",
-) -> tuple[Params, optax.OptState, Float[Array, " n"]]:
-    """``sgd_step`` on each of n examples in turn (leading axis n), one compiled loop.
-
-    ``params`` and ``opt_state`` are donated: their memory holds the results, they can't be used again.
-
-    Returns:
-        parameters and optimizer state after the last step, and the n losses, each before its step.
-    """
-
-    def step(state: _State, batch: Batch) -> tuple[_State, Array]:
-        params, opt_state, value = sgd_step(*state, batch, optimizer, config, flow)
-        return (params, opt_state), value
-
-    (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), batches)
-    return params, opt_state, losses
 
 
 def train_epoch(

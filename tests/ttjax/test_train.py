@@ -18,12 +18,11 @@ from ttjax.data.vocabulary import CLS, PAD, UNK
 from ttjax.errors import UserError
 from ttjax.model import loss
 from ttjax.params import Params, init_params
+from ttjax.step import scan_steps, sgd_step
 from ttjax.train import (
     epoch_batches,
     learning_rate_schedule,
-    scan_steps,
     seed_keys,
-    sgd_step,
     train_epoch,
 )
 
