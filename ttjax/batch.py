@@ -14,7 +14,7 @@ Ids = Int32[Array, "..."] | Int32[ndarray, "..."]
 
 
 class Batch(NamedTuple):
-    """Token ids with [CLS] first, then words, then padding to ``seq_len``.
+    """Token ids with [CLS] first, then words, then padding to ``seq_len`` (in JAX: or to less).
 
     tokens: int32 (..., seq_len). length: int32 (...,), [CLS] and words, without padding.
     intent: int32 (...,). slots: int32 (..., seq_len); only positions 1 to length - 1 are read.

@@ -67,13 +67,13 @@ class ModelArgs:
     frozen: tuple[str, ...] | None = None
     """Layers that don't train, such as embed, block0.q or slot_norm."""
 
-    def config(self) -> ModelConfig:
-        """The validated configuration.
+    def config(self, start: ModelConfig | None = None) -> ModelConfig:
+        """The validated configuration: the preset, or in its place ``start``, with the changes.
 
         Raises:
             UserError: an unknown preset, numbers that don't fit together, or ranks given twice.
         """
-        start = preset(self.preset)
+        start = preset(self.preset) if start is None else start
         changes: dict[str, Any] = {name: getattr(self, name) for name in _SAME_NAME}
         changes["n_blocks"] = self.blocks
         n_cores = len(self.in_modes or start.in_modes) + len(self.out_modes or start.out_modes)

@@ -1,255 +1,153 @@
-"""The command `ttjax train`: train from scratch, score dev after each epoch and test at the end.
+"""The command `ttjax train`: its options, and what a checkpoint to go on from makes of them.
 
-The functions it calls are pure; this file holds the loop, the progress bar, the tables and the JSON.
+The run itself is in ``training_run``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import platform
-import time
 from dataclasses import dataclass, field
-from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
-import jax
-import numpy as np
-import optax
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from ttjax.checkpoint import check_same, read_checkpoint
 from ttjax.cli_model import ModelArgs, checked_flow
-from ttjax.config import ModelConfig
-from ttjax.contraction import Flow
-from ttjax.costs import model_costs
-from ttjax.data import Corpus, Vocabulary, build_vocabulary, config_for, encode, load_corpus
+from ttjax.data import load_corpus
 from ttjax.errors import UserError
-from ttjax.evaluate import evaluate
-from ttjax.output import Output
-from ttjax.params import Params, init_params
-from ttjax.train import (
-    PEAK_LEARNING_RATE,
-    WORD_DROPOUT,
-    epoch_batches,
-    learning_rate_schedule,
-    seed_keys,
-    train_epoch,
-)
+from ttjax.output import Output, check_file
+from ttjax.recipe import Recipe
+from ttjax.training_run import Plan, Run
 
-SCORES = ("intent_accuracy", "slot_f1", "token_accuracy", "sentence_accuracy")
+# Options whose field of the recipe has another name.
+_RECIPE_NAMES = {"lr": "peak_learning_rate", "schedule_epochs": "epochs"}
+_RECIPE_OPTIONS = (
+    "optimizer",
+    "schedule",
+    "lr",
+    "schedule_epochs",
+    "warm_up",
+    "word_dropout",
+    "seed",
+    "flow",
+)
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a model from scratch by SGD at batch 1, scoring dev after each epoch and test at the end.
+    """Train a model at batch 1, scoring dev after each epoch and test at the end.
 
     Examples: ttjax train --preset enc2 --epochs 16 --json results.json
               ttjax train --preset enc2 --format dense --data travel --epochs 1 --limit 300
+              ttjax train --epochs 1 --schedule-epochs 2 --checkpoint run.safetensors
+              ttjax train --resume run.safetensors --epochs 2
     """
 
-    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=lambda: ModelArgs(preset=""))
     data: str | None = None
     """Corpus: a folder, "atis" or "travel". Default: $TTJAX_DATA, else ATIS if it is cached or can be
     fetched, else travel, which is synthetic."""
-    flow: str = "bidirectional"
-    """Contraction flow of the TT layers: bidirectional, right_to_left or dense."""
-    epochs: int = 16
-    """Passes over the training sentences."""
+    flow: str | None = None
+    """Contraction flow of the TT layers: bidirectional (default), right_to_left or dense."""
+    optimizer: str | None = None
+    """sgd (default), momentum, nesterov, adam, adamw, nadam, rmsprop, adagrad or lion."""
+    schedule: str | None = None
+    """Learning rate after the warm-up: linear (to 0, default), cosine (to 0) or constant."""
     lr: float | None = None
-    """Peak learning rate, reached after half an epoch and then falling to 0. Default: 8e-3, dense 2e-3."""
-    word_dropout: float = WORD_DROPOUT
-    """Share of the words replaced by the unknown word, drawn anew in each epoch."""
-    seed: int = 0
-    """Of the parameters' start, the order of sentences and the words replaced. Same seed, same result."""
+    """Peak learning rate. Default: 8e-3, dense 2e-3; for other optimizers than sgd a usual value."""
+    warm_up: float | None = None
+    """Epochs in which the learning rate rises to its peak. Default: 0.5."""
+    epochs: int | None = None
+    """Train until so many epochs are done. Default: 16; resuming, all that the schedule is made for."""
+    schedule_epochs: int | None = None
+    """Epochs that the schedule is made for, where that is more than --epochs, the default."""
+    word_dropout: float | None = None
+    """Share of the words replaced by the unknown word, drawn anew in each epoch. Default: 0.05."""
+    seed: int | None = None
+    """Of the parameters' start, the order of sentences and the words replaced. Same seed, same result.
+    Default: 0."""
     limit: int | None = None
     """Train on the first so many training sentences only."""
+    checkpoint: str | None = None
+    """File to save the run to after each epoch, with the parameters best on dev (by intent accuracy plus
+    slot F1). Default: none; resuming, the file resumed."""
+    resume: str | None = None
+    """Checkpoint to go on from, to the same bits as without a break. The model, the data and every other
+    option are the checkpoint's; those that are given must be the same."""
     json: str | None = None
     """File for the results as JSON; - for standard output."""
 
     def run(self) -> int:
         """Train, print, write the JSON; returns exit status 0."""
         out = Output(self.json)
-        flow, start = checked_flow(self.flow), self.model.config()
-        if self.epochs < 1:
-            raise UserError(f"--epochs: expected a whole number from 1 up, found {self.epochs}")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit: expected a whole number from 1 up, found {self.limit}")
-        peak = PEAK_LEARNING_RATE[start.format] if self.lr is None else self.lr
-        of_params, of_epochs = seed_keys(self.seed)
-
-        corpus = load_corpus(self.data, notify=out.say)
-        sentences = corpus.train[: self.limit]
-        # From the whole training split also under --limit: the model's outputs don't depend on it.
-        vocabulary = build_vocabulary(corpus, start.vocab_size)
-        config = config_for(start, vocabulary)
-        batches = encode(sentences, vocabulary, config.seq_len).batch
-        optimizer = optax.sgd(learning_rate_schedule(peak, len(sentences), self.epochs))
-        epoch_batches(of_epochs, 0, batches, self.word_dropout)  # checks it before the work
-        for line in _facts(self, corpus, vocabulary, config, len(sentences), peak):
-            out.say(line)
-
-        params = init_params(of_params, config)
-        opt_state = optimizer.init(params)
-        rows: list[dict[str, Any]] = []
-        table = _table(self.model.preset, corpus)
-        with _progress(out) as progress:
-            for epoch in range(self.epochs):
-                examples = epoch_batches(of_epochs, epoch, batches, self.word_dropout)
-                watch = _Watch(progress, f"epoch {epoch + 1}/{self.epochs}", len(sentences))
-                params, opt_state, losses = train_epoch(
-                    params, opt_state, examples, optimizer, config, flow, on_chunk=watch.on_chunk
+        for name in ("epochs", "schedule_epochs", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(
+                    f"--{name.replace('_', '-')}: expected a whole number from 1 up, found {value}"
                 )
-                row = {
-                    "epoch": epoch + 1,
-                    "loss": float(losses.mean()),
-                    "train_seconds": watch.seconds,
-                    "ms_per_step": watch.ms_per_step,
-                    "dev": _score(progress, params, corpus, "dev", vocabulary, config, flow),
-                }
-                rows.append(row)
-                _add_row(table, f"{row['epoch']} dev", row["loss"], row["ms_per_step"], row["dev"])
-                out.say(_line(row))
-            test = _score(progress, params, corpus, "test", vocabulary, config, flow)
-        table.add_section()
-        _add_row(table, "test", None, None, test)
-        out.console.print(table)
-        out.write_json(
-            {
-                "preset": self.model.preset,
-                "format": config.format,
-                "flow": flow,
-                "parameters": model_costs(config).parameters,
-                "data": {
-                    "name": corpus.name,
-                    "synthetic": corpus.synthetic,
-                    "digest": corpus.digest,
-                    "train_sentences": len(sentences),
-                    "limited": len(sentences) < len(corpus.train),
-                },
-                "seed": self.seed,
-                "peak_learning_rate": peak,
-                "word_dropout": self.word_dropout,
-                "config": dataclasses.asdict(config),
-                "versions": versions(),
-                "epochs": rows,
-                "test": test,
-            }
-        )
+        plan = self._resumed(self.resume) if self.resume is not None else self._fresh()
+        run = Run.of(plan, load_corpus(plan.data, notify=out.say))
+        for line in run.facts():
+            out.say(line)
+        out.write_json(run.train(out))
         return 0
 
+    def _given(self) -> dict[str, Any]:
+        """The recipe's fields that options give."""
+        if self.flow is not None:
+            checked_flow(self.flow)
+        given = {_RECIPE_NAMES.get(name, name): getattr(self, name) for name in _RECIPE_OPTIONS}
+        return {name: value for name, value in given.items() if value is not None}
 
-class _Watch:
-    """Shows one epoch's progress, and keeps the time of each chunk."""
-
-    def __init__(self, progress: Progress, title: str, total: int) -> None:
-        self._progress, self._total = progress, total
-        self._task = progress.add_task(title, total=total, note="compiling")
-        self._start = self._last = time.perf_counter()
-        self._of_chunks: list[float] = []
-
-    def on_chunk(self, done: int, losses: np.ndarray) -> None:
-        """Note that ``done`` sentences are done, the last chunk of them with these losses."""
-        now = time.perf_counter()
-        self._of_chunks.append((now - self._last) / len(losses))
-        self._last = now
-        note = f"loss {losses.mean():.3f}  {1 / self._of_chunks[-1]:.0f} sentences/s"
-        self._progress.update(self._task, completed=done, note=note, visible=done < self._total)
-
-    @property
-    def seconds(self) -> float:
-        """From the epoch's start to its last step, compilation included."""
-        return self._last - self._start
-
-    @property
-    def ms_per_step(self) -> float:
-        """Median over the chunks, so that a compilation in one of them doesn't count."""
-        return 1e3 * float(np.median(self._of_chunks))
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on besides the code: versions, device and the precision of products."""
-    packages = {name: metadata.version(name) for name in ("jax", "jaxlib", "optax", "numpy")}
-    return {
-        "python": platform.python_version(),
-        **packages,
-        "machine": platform.machine(),
-        "device": jax.devices()[0].device_kind,
-        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
-    }
-
-
-def _progress(out: Output) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Progress(*columns, console=out.console, transient=True, disable=not out.console.is_terminal)
-
-
-def _score(
-    progress: Progress,
-    params: Params,
-    corpus: Corpus,
-    name: str,
-    vocabulary: Vocabulary,
-    config: ModelConfig,
-    flow: Flow,
-) -> dict[str, Any]:
-    split = corpus.split(name)
-    task = progress.add_task(f"scoring {name}", total=len(split), note="")
-    scores = evaluate(
-        params, split, vocabulary, config, flow, on_chunk=lambda done: progress.update(task, completed=done)
-    )
-    progress.remove_task(task)
-    return scores
-
-
-def _facts(
-    args: Train, corpus: Corpus, vocabulary: Vocabulary, config: ModelConfig, sentences: int, peak: float
-) -> list[str]:
-    """What is trained on what, where it isn't obvious: said before the work begins."""
-    size = model_costs(config)
-    flow = f", flow {args.flow}" if config.format == "tt" else ""
-    lines = [
-        f"model: {args.model.preset}, {config.format}{flow}, {size.parameters:,} parameters"
-        f" ({size.bytes / 1e6:.2f} MB), peak learning rate {peak:g}, word dropout {args.word_dropout:g},"
-        f" seed {args.seed}"
-    ]
-    if sentences < len(corpus.train):
-        lines.append(f"limit: training on the first {sentences} of {len(corpus.train)} sentences")
-    if vocabulary.dropped:
-        shown = ", ".join(vocabulary.dropped[:5])
-        lines.append(
-            f"vocabulary: {len(vocabulary.dropped)} rare training words beyond {config.vocab_size} read as"
-            f" unknown ({shown}, …)"
+    def _fresh(self) -> Plan:
+        """What to do without a checkpoint to go on from."""
+        model = self.model if self.model.preset else dataclasses.replace(self.model, preset="enc2")
+        config, epochs = model.config(), 16 if self.epochs is None else self.epochs
+        recipe = Recipe(**{"epochs": epochs, **self._given()})
+        if recipe.epochs < epochs:
+            raise UserError(
+                f"--schedule-epochs: expected at least {epochs}, the epochs to train, found {recipe.epochs}"
+            )
+        # Written down, so that a default which changes later changes no run that is resumed.
+        recipe = dataclasses.replace(recipe, peak_learning_rate=recipe.peak(config.format))
+        return Plan(
+            model.preset, config, recipe, epochs, self.data, self.limit, self._target(None), resumed=None
         )
-    return lines
 
+    def _resumed(self, path: str) -> Plan:
+        """What is left to do of the checkpoint's run."""
+        before = read_checkpoint(path)
+        asked = self.model.config(None if self.model.preset else before.config)
+        # The labels come with the data, which is compared when it is there.
+        labels = {"n_intents": before.config.n_intents, "n_slots": before.config.n_slots}
+        check_same(path, "model", before.config, asked.replace(**labels))
+        check_same(path, "recipe", before.recipe, dataclasses.replace(before.recipe, **self._given()))
+        epochs = before.recipe.epochs if self.epochs is None else self.epochs
+        if epochs < before.state.epoch:
+            raise UserError(
+                f"--epochs: expected at least {before.state.epoch}, which {path} has done, found {epochs}"
+            )
+        return Plan(
+            self.model.preset or before.preset,
+            before.config,
+            before.recipe.until(epochs),
+            epochs,
+            before.data.given if self.data is None else self.data,
+            before.data.train_sentences if self.limit is None else self.limit,
+            self._target(path),
+            resumed=(path, before),
+        )
 
-def _line(row: dict[str, Any]) -> str:
-    dev = row["dev"]
-    return (
-        f"epoch {row['epoch']}: loss {row['loss']:.4f}, {row['train_seconds']:.1f} s,"
-        f" {row['ms_per_step']:.2f} ms/step, dev intent {100 * dev['intent_accuracy']:.2f},"
-        f" slot F1 {100 * dev['slot_f1']:.2f}"
-    )
-
-
-def _table(preset: str, corpus: Corpus) -> Table:
-    synthetic = " (SYNTHETIC data)" if corpus.synthetic else ""
-    table = Table(title=f"{preset} on {corpus.name}{synthetic}, scores in %")
-    table.add_column("epoch")
-    for heading in ("loss", "ms/step", "intent", "slot F1", "token", "sentence"):
-        table.add_column(heading, justify="right")
-    return table
-
-
-def _add_row(
-    table: Table, title: str, loss: float | None, ms_per_step: float | None, scores: dict[str, Any]
-) -> None:
-    figures = ["" if loss is None else f"{loss:.4f}", "" if ms_per_step is None else f"{ms_per_step:.2f}"]
-    table.add_row(title, *figures, *(f"{100 * scores[name]:.2f}" for name in SCORES))
+    def _target(self, resumed: str | None) -> Path | None:
+        """The file to save to; another's is not written over."""
+        if self.checkpoint is None:
+            return None if resumed is None else Path(resumed)
+        target = check_file(Path(self.checkpoint))
+        if target.exists() and (resumed is None or not target.samefile(resumed)):
+            raise UserError(
+                f"--checkpoint: expected no file at {self.checkpoint} yet, found one: go on from it with"
+                " --resume, remove it, or choose another path"
+            )
+        return target

@@ -18,7 +18,7 @@ from ttjax.config import ModelConfig
 from ttjax.contraction import Flow, contract
 from ttjax.params import Params, core_list, freeze
 from ttjax.taps import Tap, no_tap, scoped
-from ttjax.tt import digits_of, ttm_row
+from ttjax.tt import digits_of, ttm_rows
 
 Activation = Float[Array, "tokens d_model"]
 
@@ -41,12 +41,12 @@ def forward(
     flow: Flow = "bidirectional",
     tap: Tap = no_tap,
 ) -> Logits:
-    """Logits of one example (fields of ``batch`` without a leading axis)."""
+    """Logits of one example (fields of ``batch`` without a leading axis), padded to seq_len or less."""
 
     def dense_or_tt(name: str, layer: Params, x: Activation) -> Activation:
         return tap(name, linear(layer, x, config, flow, scoped(tap, name)))
 
-    is_token = jnp.arange(config.seq_len, dtype=jnp.int32) < batch.length
+    is_token = jnp.arange(batch.tokens.shape[-1], dtype=jnp.int32) < batch.length
     x = tap("embed", embed(params["embed"], batch, config))
     x = tap("embed_norm", layer_norm(params["embed_norm"], x, config))
     for b in range(config.n_blocks):
@@ -87,7 +87,7 @@ def loss(
     """
     logits = forward(freeze(params, config), batch, config, flow=flow, tap=tap)
     intent_loss = tap("intent_loss", _cross_entropy(logits.intent, batch.intent))
-    position = jnp.arange(config.seq_len, dtype=jnp.int32)
+    position = jnp.arange(batch.tokens.shape[-1], dtype=jnp.int32)
     is_word = (position > 0) & (position < batch.length)
     of_token = _cross_entropy(logits.slots, batch.slots)
     of_words = jnp.where(is_word, of_token, jnp.zeros_like(of_token))
@@ -97,11 +97,11 @@ def loss(
 
 def embed(layer: Params, batch: Batch, config: ModelConfig) -> Activation:
     """Token rows plus position rows."""
+    position = layer["position"][: batch.tokens.shape[-1]]
     if config.format == "dense":
-        return layer["table"][batch.tokens] + layer["position"]
+        return layer["table"][batch.tokens] + position
     digits = digits_of(batch.tokens, config.vocab_modes)
-    cores = core_list(layer)
-    return jax.vmap(lambda d: ttm_row(cores, d))(digits) + layer["position"]
+    return ttm_rows(core_list(layer), digits) + position
 
 
 def linear(layer: Params, x: Activation, config: ModelConfig, flow: Flow, tap: Tap = no_tap) -> Activation:

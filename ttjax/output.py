@@ -34,7 +34,7 @@ class Output:
 
     def __init__(self, json: str | None) -> None:
         if json is not None and json != "-":
-            _check_file(Path(json))
+            check_file(Path(json))
         self._json = json
         self.console = Console(stderr=json == "-")
 
@@ -60,7 +60,7 @@ def write_json(path: str | Path, obj: object) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    target = _check_file(Path(path))
+    target = check_file(Path(path))
     # Not from tempfile, whose files only their owner can read.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
@@ -74,7 +74,7 @@ def write_json(path: str | Path, obj: object) -> None:
         part.unlink(missing_ok=True)
 
 
-def _check_file(path: Path) -> Path:
+def check_file(path: Path) -> Path:
     """The path behind links, after checking that a regular file is or can be there."""
     target = path.resolve()
     if not target.parent.is_dir():

@@ -14,6 +14,7 @@ import pytest
 from ttjax.cli import exit_status, main
 from ttjax.data import Sentence, write_corpus
 from ttjax.data.corpus import Corpus
+from ttjax.optimizers import OPTIMIZERS, SCHEDULES
 
 
 @pytest.fixture
@@ -75,6 +76,9 @@ def test_a_model_that_does_not_fit(
         (["--lr", "0"], "learning rate: expected a finite number above 0, found 0.0"),
         (["--lr", "nan"], "learning rate: expected a finite number above 0, found nan"),
         (["--word-dropout", "1"], "word dropout: expected a probability from 0 to below 1, found 1.0"),
+        (["--optimizer", "sdg"], "unknown optimizer 'sdg': expected one of sgd, momentum"),
+        (["--schedule", "line"], "unknown schedule 'line': expected one of linear, cosine, constant"),
+        (["--warm-up", "17"], "warm-up: expected from 0 to 16 epochs, found 17.0"),
         (["--seed", "-1"], "seed: expected a whole number from 0 to 2^32 - 1, found -1"),
         (["--lr", "1e30"], "training diverged: expected a finite loss"),
     ],
@@ -197,6 +201,13 @@ def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str
     assert "Example" in capsys.readouterr().out
 
 
+def test_train_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = capsys.readouterr().out
+    assert [name for name in (*OPTIMIZERS, *SCHEDULES) if name not in shown] == []
+
+
 def test_info_json_is_pure_and_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--preset", "enc2", "--format", "tt", "--json", "-"]) == 0
     captured = capsys.readouterr()
@@ -249,6 +260,10 @@ def test_train_writes_every_result(corpus_folder: Path, capsys: pytest.CaptureFi
     assert results["epochs"][1]["dev"]["sentences"] == 2
     assert 0 <= results["test"]["intent_accuracy"] <= 1
     assert results["versions"]["jax"] and results["config"]["n_slots"] == 3
+    assert results["recipe"]["peak_learning_rate"] == results["peak_learning_rate"] == 8e-3
+    best = max(results["epochs"], key=lambda row: row["dev"]["intent_accuracy"] + row["dev"]["slot_f1"])
+    assert results["best"]["epoch"] == best["epoch"] and results["best"]["dev"] == best["dev"]
+    assert results["best"]["test"]["sentences"] == results["test"]["sentences"] == 2
 
 
 def test_train_on_synthetic_data_says_so_everywhere(capsys: pytest.CaptureFixture[str]) -> None:

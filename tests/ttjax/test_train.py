@@ -1,4 +1,4 @@
-"""Training: one step, a scan and a loop are the same, bits repeat, the loss falls."""
+"""Training: one step, a scan and a loop are the same, reports change no bits, bits repeat, the loss falls."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ from ttjax.data import Vocabulary, build_vocabulary, config_for, encode, travel_
 from ttjax.data.vocabulary import CLS, PAD, UNK
 from ttjax.errors import UserError
 from ttjax.model import loss
+from ttjax.optimizers import make_schedule
 from ttjax.params import Params, init_params
-from ttjax.step import scan_steps, sgd_step
-from ttjax.train import (
-    epoch_batches,
-    learning_rate_schedule,
-    seed_keys,
-    train_epoch,
-)
+from ttjax.recipe import Recipe
+from ttjax.step import PADDED_LENGTHS, scan_steps, sgd_step
+from ttjax.train import TrainState, epoch_batches, seed_keys, start_training, train_epoch
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +45,28 @@ def fresh(config: ModelConfig, seed: int = 0) -> Params:
     return init_params(jax.random.key(seed), config)
 
 
+def test_a_scan_pads_short_sentences_less_and_gets_the_same(
+    travel: tuple[Batch, ModelConfig, Vocabulary],
+) -> None:
+    _, tiny, vocabulary = travel
+    config = tiny.replace(seq_len=16)
+    batches = some(encode(travel_corpus().train, vocabulary, config.seq_len).batch, 24)
+    below, above = batches.length < PADDED_LENGTHS[0], batches.length > PADDED_LENGTHS[0]
+    assert below.any() and above.any() and (batches.length == PADDED_LENGTHS[0]).any()
+    optimizer = optax.sgd(1e-3)
+    start = fresh(config)
+    by_loop, state, loop_losses = start, optimizer.init(start), []
+    for i in range(24):
+        by_loop, state, value = sgd_step(by_loop, state, at(batches, i), optimizer, config)
+        loop_losses.append(value)
+    by_scan, _, losses = scan_steps(fresh(config), optimizer.init(start), batches, optimizer, config)
+    np.testing.assert_allclose(losses, loop_losses, rtol=1e-5)
+    assert_tree_close(by_scan, by_loop, 1e-5, atol=1e-6)
+
+
 def test_a_scan_a_loop_and_the_formula_are_the_same(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
     batches, config, _ = travel
-    schedule = learning_rate_schedule(5e-3, 12, 1)
+    schedule = make_schedule("linear", 5e-3, 12, 1)
     optimizer = optax.sgd(schedule)
     by_scan, _, scan_losses = scan_steps(
         fresh(config), optimizer.init(fresh(config)), some(batches, 12), optimizer, config
@@ -73,49 +89,53 @@ def test_a_scan_a_loop_and_the_formula_are_the_same(travel: tuple[Batch, ModelCo
     assert max(jax.tree.leaves(moved)) > 1e-2
 
 
-def test_chunks_of_an_epoch_are_one_scan(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
+def bits(tree: object) -> list[bytes]:
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def test_reports_come_in_time_and_change_no_bits(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
     batches, config, _ = travel
     batches = some(batches, 25)
-    optimizer = optax.sgd(learning_rate_schedule(5e-3, 25, 1))
-    reports: list[tuple[int, int]] = []
-    chunked = train_epoch(
-        fresh(config),
-        optimizer.init(fresh(config)),
+    optimizer = optax.sgd(make_schedule("linear", 5e-3, 25, 1))
+    reports: list[tuple[int, float]] = []
+    state, losses = train_epoch(
+        start_training(0, config, optimizer),
         batches,
         optimizer,
         config,
-        chunk=10,
-        on_chunk=lambda done, losses: reports.append((done, len(losses))),
+        on_steps=lambda done, loss: reports.append((int(done), float(loss))),
+        every=10,
     )
-    whole = scan_steps(fresh(config), optimizer.init(fresh(config)), batches, optimizer, config)
-    assert reports == [(10, 10), (20, 10), (25, 5)]
-    assert_tree_close(chunked[0], whole[0], 1e-5, atol=1e-6)
-    np.testing.assert_allclose(chunked[2], whole[2], rtol=1e-4)
-    assert int(optax.tree_utils.tree_get(chunked[1], "count")) == 25
+    silent = start_training(0, config, optimizer)
+    whole = scan_steps(silent.params, silent.opt_state, batches, optimizer, config)
+    assert [done for done, _ in reports] == [10, 20]
+    np.testing.assert_allclose([loss for _, loss in reports], losses[:20].reshape(2, 10).mean(1), rtol=1e-5)
+    assert bits((state.params, state.opt_state, losses)) == bits(whole)
+    assert (state.epoch, state.step) == (1, 25)
+    assert int(optax.tree_utils.tree_get(state.opt_state, "count")) == 25
 
 
 def train(
     travel: tuple[Batch, ModelConfig, Vocabulary], seed: int, epochs: int
-) -> tuple[Params, list[float]]:
+) -> tuple[TrainState, list[float]]:
     batches, config, _ = travel
-    of_params, of_epochs = seed_keys(seed)
-    params = init_params(of_params, config)
-    optimizer = optax.sgd(learning_rate_schedule(1e-2, 60, epochs))
-    state = optimizer.init(params)
+    recipe = Recipe(seed=seed, epochs=epochs, peak_learning_rate=1e-2)
+    optimizer = recipe.optax(config, 60)
+    state = start_training(recipe.seed, config, optimizer)
     means = []
     for epoch in range(epochs):
-        examples = epoch_batches(of_epochs, epoch, batches, 0.05)
-        params, state, losses = train_epoch(params, state, examples, optimizer, config, chunk=60)
+        assert state.epoch == epoch
+        examples = epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
+        state, losses = train_epoch(state, examples, optimizer, config, recipe.flow)
         means.append(float(losses.mean()))
-    return params, means
+    return state, means
 
 
 def test_same_seed_same_bits_and_the_loss_falls(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
-    params, losses = train(travel, 3, 4)
+    state, losses = train(travel, 3, 4)
     again, losses_again = train(travel, 3, 4)
     assert losses == losses_again
-    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(again), strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert bits(state.params) == bits(again.params)
     assert train(travel, 4, 1)[1][0] != losses[0]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -123,27 +143,9 @@ def test_same_seed_same_bits_and_the_loss_falls(travel: tuple[Batch, ModelConfig
 def test_divergence_is_said_in_one_line(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
     batches, config, _ = travel
     optimizer = optax.sgd(1e30)
-    params = fresh(config)
+    state = start_training(0, config, optimizer)
     with pytest.raises(UserError, match=r"expected a finite loss, found \S+ at sentence \d+ of 60: lower"):
-        train_epoch(params, optimizer.init(params), batches, optimizer, config, chunk=60)
-
-
-def test_the_learning_rate_rises_for_half_an_epoch_and_falls_to_the_end() -> None:
-    schedule = learning_rate_schedule(0.01, 100, 3)
-    rates = np.asarray([schedule(step) for step in range(300)])
-    assert rates.argmax() in (49, 50)
-    assert rates[50] == np.float32(0.01)
-    np.testing.assert_allclose(rates[0], 0.01 / 50, rtol=1e-4)
-    assert 0 < rates[-1] < 1e-4
-    assert (np.diff(rates[:50]) > 0).all() and (np.diff(rates[50:]) < 0).all()
-    np.testing.assert_allclose(np.diff(rates[50:]), -0.01 / 250, rtol=1e-3)
-    assert 0 < np.asarray(learning_rate_schedule(0.01, 1, 1)(0)) <= 0.01
-
-
-@pytest.mark.parametrize("peak", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_useless_learning_rate_is_refused(peak: float) -> None:
-    with pytest.raises(UserError, match="learning rate: expected a finite number above 0"):
-        learning_rate_schedule(peak, 10, 1)
+        train_epoch(state, batches, optimizer, config)
 
 
 @settings(max_examples=10)
@@ -171,11 +173,7 @@ def test_an_epoch_is_the_same_sentences_in_another_order(epoch: int, dropout: fl
     assert list(np.asarray(epoch_batches(key, epoch + 1, batches, dropout).intent)) != list(order)
 
 
-def test_word_dropouts_and_seeds_out_of_range(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
-    batches = travel[0]
-    for share in (-0.1, 1.0, float("nan")):
-        with pytest.raises(UserError, match="word dropout: expected a probability from 0 to below 1"):
-            epoch_batches(jax.random.key(0), 0, batches, share)
+def test_a_seed_that_would_be_folded_is_refused() -> None:
     for seed in (-1, 2**32):
         with pytest.raises(UserError, match="seed: expected a whole number from 0 to"):
             seed_keys(seed)

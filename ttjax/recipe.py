@@ -1,0 +1,94 @@
+"""All that a training run is made of besides the model's configuration and the data.
+
+The same recipe, configuration and data give the same bits, on the same machine and versions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import get_args
+
+import optax
+
+from ttjax.config import Format, ModelConfig
+from ttjax.contraction import Flow
+from ttjax.errors import UserError
+from ttjax.optimizers import ENDLESS, OPTIMIZERS, check_name, make_optimizer, make_schedule
+from ttjax.train import check_seed
+
+# Peak learning rates at which the two formats train well; from 1.2e-2 the tensor model collapses.
+PEAK_LEARNING_RATE: dict[Format, float] = {"tt": 8e-3, "dense": 2e-3}
+# Of the peaks of sgd, for the same size of update; for the others, whose updates don't grow with the
+# gradient, one peak each: usual values, not searched for.
+_OF_SGD = {"sgd": 1.0, "momentum": 0.1, "nesterov": 0.1}
+_OWN_PEAK = {"lion": 1e-4, "adagrad": 1e-2}
+_USUAL_PEAK = 1e-3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. A new field needs a default that leaves older recipes what they were.
+
+    optimizer, schedule: names in ``optimizers.OPTIMIZERS`` and ``SCHEDULES``. peak_learning_rate: reached
+    after ``warm_up`` epochs; None leaves it to ``peak``. epochs: length of the schedule.
+    word_dropout: share of words read as unknown, drawn anew in each epoch. seed: of the parameters' start
+    and of every epoch's order and dropped words. flow: contraction order of the TT layers.
+
+    Raises:
+        UserError: an unknown name, or a number outside its range.
+    """
+
+    optimizer: str = "sgd"
+    schedule: str = "linear"
+    peak_learning_rate: float | None = None
+    epochs: int = 16
+    warm_up: float = 0.5
+    word_dropout: float = 0.05
+    seed: int = 0
+    flow: Flow = "bidirectional"
+
+    def __post_init__(self) -> None:
+        check_name("optimizer", self.optimizer, OPTIMIZERS)
+        if self.epochs < 1:
+            raise UserError(f"epochs: expected a whole number from 1 up, found {self.epochs}")
+        # Refuses what doesn't depend on the data: the name, the peak, the warm-up.
+        make_schedule(self.schedule, self.peak("tt"), 1, self.epochs, self.warm_up)
+        if not 0 <= self.word_dropout < 1:
+            raise UserError(
+                f"word dropout: expected a probability from 0 to below 1, found {self.word_dropout}"
+            )
+        check_seed(self.seed)
+        if self.flow not in get_args(Flow):
+            raise UserError(f"unknown flow {self.flow!r}: expected one of {', '.join(get_args(Flow))}")
+
+    def peak(self, form: Format) -> float:
+        """The peak learning rate; where none is given, one for the optimizer and the model's format."""
+        if self.peak_learning_rate is not None:
+            return self.peak_learning_rate
+        if self.optimizer in _OF_SGD:
+            return _OF_SGD[self.optimizer] * PEAK_LEARNING_RATE[form]
+        return _OWN_PEAK.get(self.optimizer, _USUAL_PEAK)
+
+    def optax(self, config: ModelConfig, sentences: int) -> optax.GradientTransformation:
+        """The optimizer with its schedule, for epochs of so many sentences."""
+        schedule = make_schedule(
+            self.schedule, self.peak(config.format), sentences, self.epochs, self.warm_up
+        )
+        return make_optimizer(self.optimizer, schedule, config)
+
+    def until(self, epochs: int) -> Recipe:
+        """The recipe whose first ``epochs`` epochs are this one's as far as this one goes.
+
+        Raises:
+            UserError: there is none, since this one's rates depend on where it ends.
+        """
+        if epochs <= self.epochs:
+            return self
+        if self.schedule not in ENDLESS:
+            raise UserError(
+                f"--epochs: expected at most {self.epochs}, for which the {self.schedule} schedule was made,"
+                f" found {epochs}: train anew with --schedule-epochs {epochs}; from one of"
+                f" {', '.join(ENDLESS)} it could have gone on"
+            )
+        return dataclasses.replace(self, epochs=epochs)

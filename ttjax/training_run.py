@@ -1,0 +1,205 @@
+"""A training run from its checked options to its results: the loop, its checkpoints, what it reports.
+
+The functions it calls are pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.progress import Progress
+
+from ttjax.checkpoint import Best, Checkpoint, TrainingData, check_same, save_checkpoint
+from ttjax.cli_progress import Watch, epoch_line, progress_bars, results_table
+from ttjax.config import ModelConfig
+from ttjax.costs import model_costs
+from ttjax.data import Corpus, Vocabulary, build_vocabulary, config_for, encode
+from ttjax.evaluate import evaluate
+from ttjax.output import Output
+from ttjax.params import Params
+from ttjax.recipe import Recipe
+from ttjax.train import TrainState, epoch_batches, start_training, train_epoch
+
+
+class Plan(NamedTuple):
+    """Checked options. data, limit: as the options; target: where to save; epochs: to have in the end."""
+
+    preset: str
+    config: ModelConfig
+    recipe: Recipe
+    epochs: int
+    data: str | None
+    limit: int | None
+    target: Path | None
+    resumed: tuple[str, Checkpoint] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A plan with its data."""
+
+    plan: Plan
+    corpus: Corpus
+    vocabulary: Vocabulary
+    config: ModelConfig
+    data: TrainingData
+
+    @staticmethod
+    def of(plan: Plan, corpus: Corpus) -> Run:
+        """Joins the plan and the data it is for; what a checkpoint was made with must be the same."""
+        sentences = len(corpus.train[: plan.limit])
+        data = TrainingData(plan.data, corpus.name, corpus.digest, sentences)
+        if plan.resumed is None:
+            # From the whole training split also under --limit: the model's outputs don't depend on it.
+            vocabulary = build_vocabulary(corpus, plan.config.vocab_size)
+            return Run(plan, corpus, vocabulary, config_for(plan.config, vocabulary), data)
+        path, before = plan.resumed
+        check_same(path, "data", before.data, data)
+        return Run(plan, corpus, before.vocabulary, plan.config, data)
+
+    def train(self, out: Output) -> dict[str, Any]:
+        """Train to the end, saving after each epoch; returns the results for the JSON."""
+        plan, recipe, config = self.plan, self.plan.recipe, self.config
+        sentences = self.corpus.train[: self.data.train_sentences]
+        batches = encode(sentences, self.vocabulary, config.seq_len).batch
+        optimizer = recipe.optax(config, len(sentences))
+        with progress_bars(out) as progress:
+            watch = Watch(progress, len(sentences))
+            if plan.resumed is None:
+                state, best, rows = start_training(recipe.seed, config, optimizer), None, []
+            else:
+                before = plan.resumed[1]
+                state, best, rows = before.state, before.best, list(before.rows)
+            while best is None or state.epoch < plan.epochs:
+                watch.begin(f"epoch {state.epoch + 1}/{plan.epochs}")
+                examples = epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
+                state, losses = train_epoch(
+                    state, examples, optimizer, config, recipe.flow, on_steps=watch.on_steps
+                )
+                watch.end()
+                row = {
+                    "epoch": state.epoch,
+                    "loss": float(losses.mean()),
+                    "train_seconds": watch.seconds,
+                    "ms_per_step": watch.ms_per_step,
+                    "dev": self._score(progress, state.params, "dev"),
+                }
+                rows.append(row)
+                if best is None or _merit(row["dev"]) > _merit(best.scores):
+                    # Copied, since the next epoch gives the memory away.
+                    best = Best(jax.tree.map(np.array, state.params), state.epoch, row["dev"])
+                self._save(state, best, rows)
+                out.say(epoch_line(row))
+            watch.close()
+            test = self._score(progress, state.params, "test")
+            of_best = test if best.epoch == state.epoch else self._score(progress, best.params, "test")
+        tests = {f"{state.epoch} test": test, f"{best.epoch} test, best": of_best}
+        out.console.print(results_table(plan.preset, self.corpus, rows, tests))
+        best_row = {"epoch": best.epoch, "dev": best.scores, "test": of_best}
+        return {**self._description(), "epochs": rows, "test": test, "best": best_row}
+
+    def _save(self, state: TrainState, best: Best, rows: list[dict[str, Any]]) -> None:
+        plan = self.plan
+        if plan.target is None:
+            return
+        save_checkpoint(
+            plan.target,
+            Checkpoint(
+                state,
+                best,
+                plan.preset,
+                self.config,
+                plan.recipe,
+                self.data,
+                self.vocabulary,
+                rows,
+                versions(),
+            ),
+        )
+
+    def facts(self) -> list[str]:
+        """What is trained on what, where it isn't obvious: said before the work begins."""
+        recipe, config, size = self.plan.recipe, self.config, model_costs(self.config)
+        flow = f", flow {recipe.flow}" if config.format == "tt" else ""
+        lines = [
+            f"model: {self.plan.preset}, {config.format}{flow}, {size.parameters:,} parameters"
+            f" ({size.bytes / 1e6:.2f} MB), {recipe.optimizer}, {recipe.schedule} schedule of"
+            f" {recipe.epochs} epochs, peak learning rate {recipe.peak(config.format):g}, word dropout"
+            f" {recipe.word_dropout:g}, seed {recipe.seed}"
+        ]
+        total, dropped = len(self.corpus.train), self.vocabulary.dropped
+        if self.data.train_sentences < total:
+            lines.append(f"limit: training on the first {self.data.train_sentences} of {total} sentences")
+        if dropped:
+            lines.append(
+                f"vocabulary: {len(dropped)} rare training words beyond {config.vocab_size} read as"
+                f" unknown ({', '.join(dropped[:5])}, …)"
+            )
+        if self.plan.resumed is not None:
+            path, before = self.plan.resumed
+            lines.append(f"resume: {path}, {before.state.epoch} epochs done")
+            for name, here in versions().items():
+                there = before.versions.get(name)
+                if there != here:
+                    lines.append(f"resume: {name} was {there}, is {here}: the same bits are not certain")
+        return lines
+
+    def _description(self) -> dict[str, Any]:
+        recipe = self.plan.recipe
+        return {
+            "preset": self.plan.preset,
+            "format": self.config.format,
+            "flow": recipe.flow,
+            "parameters": model_costs(self.config).parameters,
+            "data": {
+                "name": self.corpus.name,
+                "synthetic": self.corpus.synthetic,
+                "digest": self.corpus.digest,
+                "train_sentences": self.data.train_sentences,
+                "limited": self.data.train_sentences < len(self.corpus.train),
+            },
+            "seed": recipe.seed,
+            "peak_learning_rate": recipe.peak(self.config.format),
+            "word_dropout": recipe.word_dropout,
+            "recipe": dataclasses.asdict(recipe),
+            "config": dataclasses.asdict(self.config),
+            "versions": versions(),
+        }
+
+    def _score(self, progress: Progress, params: Params, name: str) -> dict[str, Any]:
+        split = self.corpus.split(name)
+        task = progress.add_task(f"scoring {name}", total=len(split), note="")
+        scores = evaluate(
+            params,
+            split,
+            self.vocabulary,
+            self.config,
+            self.plan.recipe.flow,
+            on_chunk=lambda done: progress.update(task, completed=done),
+        )
+        progress.remove_task(task)
+        return scores
+
+
+def _merit(dev: dict[str, Any]) -> float:
+    """What the best on dev is the best by."""
+    return dev["intent_accuracy"] + dev["slot_f1"]
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on besides the code: versions, device and the precision of products."""
+    packages = {name: metadata.version(name) for name in ("jax", "jaxlib", "optax", "numpy")}
+    return {
+        "python": platform.python_version(),
+        **packages,
+        "machine": platform.machine(),
+        "device": jax.devices()[0].device_kind,
+        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
+    }
