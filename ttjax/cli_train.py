@@ -28,6 +28,7 @@ _RECIPE_OPTIONS = (
     "lr",
     "schedule_epochs",
     "warm_up",
+    "exchange",
     "word_dropout",
     "seed",
     "flow",
@@ -62,6 +63,8 @@ class Train:
     """Train until so many epochs are done. Default: 16; resuming, all that the schedule is made for."""
     schedule_epochs: int | None = None
     """Epochs that the schedule is made for, where that is more than --epochs, the default."""
+    exchange: float | None = None
+    """Share of the slots' values replaced by others of their kind, drawn anew in each epoch. Default: 0.5."""
     word_dropout: float | None = None
     """Share of the words replaced by the unknown word, drawn anew in each epoch. Default: 0.05."""
     seed: int | None = None

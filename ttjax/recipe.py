@@ -32,8 +32,9 @@ class Recipe:
 
     optimizer, schedule: names in ``optimizers.OPTIMIZERS`` and ``SCHEDULES``. peak_learning_rate: reached
     after ``warm_up`` epochs; None leaves it to ``peak``. epochs: length of the schedule.
-    word_dropout: share of words read as unknown, drawn anew in each epoch. seed: of the parameters' start
-    and of every epoch's order and dropped words. flow: contraction order of the TT layers.
+    exchange: share of slot values replaced by others of their kind (``ttjax.data.exchange``), and
+    word_dropout: share of words read as unknown, both drawn anew in each epoch. seed: of the parameters'
+    start and of every epoch's order and draws. flow: contraction order of the TT layers.
 
     Raises:
         UserError: an unknown name, or a number outside its range.
@@ -44,6 +45,7 @@ class Recipe:
     peak_learning_rate: float | None = None
     epochs: int = 16
     warm_up: float = 0.5
+    exchange: float = 0.5
     word_dropout: float = 0.05
     seed: int = 0
     flow: Flow = "bidirectional"
@@ -58,6 +60,8 @@ class Recipe:
             raise UserError(
                 f"word dropout: expected a probability from 0 to below 1, found {self.word_dropout}"
             )
+        if not 0 <= self.exchange <= 1:
+            raise UserError(f"exchange: expected a probability from 0 to 1, found {self.exchange}")
         check_seed(self.seed)
         if self.flow not in get_args(Flow):
             raise UserError(f"unknown flow {self.flow!r}: expected one of {', '.join(get_args(Flow))}")

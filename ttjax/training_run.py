@@ -16,11 +16,13 @@ import jax
 import numpy as np
 from rich.progress import Progress
 
+from ttjax.batch import Batch
 from ttjax.checkpoint import Best, Checkpoint, TrainingData, check_same, save_checkpoint
 from ttjax.cli_progress import Watch, epoch_line, progress_bars, results_table
 from ttjax.config import ModelConfig
 from ttjax.costs import model_costs
-from ttjax.data import Corpus, Vocabulary, build_vocabulary, config_for, encode
+from ttjax.data import Corpus, Split, Vocabulary, build_vocabulary, config_for, encode
+from ttjax.data.exchange import Phrase, exchange_values, phrases_by_kind
 from ttjax.evaluate import evaluate
 from ttjax.output import Output
 from ttjax.params import Params
@@ -68,7 +70,7 @@ class Run:
         """Train to the end, saving after each epoch; returns the results for the JSON."""
         plan, recipe, config = self.plan, self.plan.recipe, self.config
         sentences = self.corpus.train[: self.data.train_sentences]
-        batches = encode(sentences, self.vocabulary, config.seq_len).batch
+        phrases = phrases_by_kind(sentences)
         optimizer = recipe.optax(config, len(sentences))
         with progress_bars(out) as progress:
             watch = Watch(progress, len(sentences))
@@ -79,7 +81,7 @@ class Run:
                 state, best, rows = before.state, before.best, list(before.rows)
             while best is None or state.epoch < plan.epochs:
                 watch.begin(f"epoch {state.epoch + 1}/{plan.epochs}")
-                examples = epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
+                examples = self._examples(sentences, phrases, state)
                 state, losses = train_epoch(
                     state, examples, optimizer, config, recipe.flow, on_steps=watch.on_steps
                 )
@@ -104,6 +106,14 @@ class Run:
         out.console.print(results_table(plan.preset, self.corpus, rows, tests))
         best_row = {"epoch": best.epoch, "dev": best.scores, "test": of_best}
         return {**self._description(), "epochs": rows, "test": test, "best": best_row}
+
+    def _examples(self, sentences: Split, phrases: dict[str, tuple[Phrase, ...]], state: TrainState) -> Batch:
+        """The training sentences as the next epoch sees them, all draws from the seed and its number."""
+        recipe, seq_len = self.plan.recipe, self.config.seq_len
+        rng = np.random.default_rng([recipe.seed, state.epoch])
+        varied = exchange_values(sentences, phrases, recipe.exchange, seq_len - 1, rng)
+        batches = encode(varied, self.vocabulary, seq_len).batch
+        return epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
 
     def _save(self, state: TrainState, best: Best, rows: list[dict[str, Any]]) -> None:
         plan = self.plan
@@ -131,8 +141,8 @@ class Run:
         lines = [
             f"model: {self.plan.preset}, {config.format}{flow}, {size.parameters:,} parameters"
             f" ({size.bytes / 1e6:.2f} MB), {recipe.optimizer}, {recipe.schedule} schedule of"
-            f" {recipe.epochs} epochs, peak learning rate {recipe.peak(config.format):g}, word dropout"
-            f" {recipe.word_dropout:g}, seed {recipe.seed}"
+            f" {recipe.epochs} epochs, peak learning rate {recipe.peak(config.format):g}, exchanged values"
+            f" {recipe.exchange:g}, word dropout {recipe.word_dropout:g}, seed {recipe.seed}"
         ]
         total, dropped = len(self.corpus.train), self.vocabulary.dropped
         if self.data.train_sentences < total:
