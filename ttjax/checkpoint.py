@@ -37,7 +37,7 @@ _UNSIGNED = "0" * 64
 _RECORDS = ("config", "recipe", "data", "vocabulary")
 _PLAIN = ("preset", "rows", "versions")
 # Before the names of what isn't a parameter after the last epoch. No parameter's name has a slash.
-_BEST, _OPTIMIZER, _RNG = "best/", "optimizer/", "rng/epochs"
+_AVERAGE, _BEST, _OPTIMIZER, _RNG = "average/", "best/", "optimizer/", "rng/epochs"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """
     state, best = checkpoint.state, checkpoint.best
     tensors = flatten(state.params)
+    tensors |= {_AVERAGE + name: leaf for name, leaf in flatten(state.average).items()}
     tensors |= {_BEST + name: leaf for name, leaf in flatten(best.params).items()}
     leaves = zip(state_names(state.opt_state), jax.tree.leaves(state.opt_state), strict=True)
     tensors |= {_OPTIMIZER + name: leaf for name, leaf in leaves}
@@ -133,15 +134,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     # The shapes alone: which tensors there must be.
     like_params, like_state = jax.eval_shape(initial)
-    names = [*flatten(like_params)]
-    params = unflatten(_named(path, tensors, names, [*flatten(like_params).values()]))
-    best = unflatten(_named(path, tensors, names, [*flatten(like_params).values()], _BEST))
+    names, like = [*flatten(like_params)], [*flatten(like_params).values()]
+    params, average, best = (
+        unflatten(_named(path, tensors, names, like, before)) for before in ("", _AVERAGE, _BEST)
+    )
     of_state = state_names(like_state)
     leaves = _named(path, tensors, of_state, jax.tree.leaves(like_state), _OPTIMIZER)
     opt_state = jax.tree.unflatten(jax.tree.structure(like_state), leaves.values())
     key = jax.random.wrap_key_data(jnp.asarray(tensors[_RNG]), impl=meta["rng"])
     return Checkpoint(
-        TrainState(params, opt_state, key, meta["epoch"], meta["step"]),
+        TrainState(params, average, opt_state, key, meta["epoch"], meta["step"]),
         Best(best, meta["best"]["epoch"], meta["best"]["scores"]),
         config=config,
         recipe=recipe,
@@ -152,13 +154,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def load_params(path: str | Path, *, best: bool = False) -> TrainedModel:
-    """A trained model: the parameters after the last epoch, or the ``best`` on dev.
+    """A trained model: the average after the last epoch, or the ``best`` on dev.
 
     Raises:
         UserError: as ``read_checkpoint``.
     """
     checkpoint = read_checkpoint(path)
-    params = checkpoint.best.params if best else checkpoint.state.params
+    params = checkpoint.best.params if best else checkpoint.state.average
     return TrainedModel(params, checkpoint.config, checkpoint.vocabulary)
 
 

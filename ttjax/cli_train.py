@@ -28,8 +28,10 @@ _RECIPE_OPTIONS = (
     "lr",
     "schedule_epochs",
     "warm_up",
+    "hide_digits",
     "exchange",
     "word_dropout",
+    "average",
     "seed",
     "flow",
 )
@@ -58,15 +60,20 @@ class Train:
     lr: float | None = None
     """Peak learning rate. Default: 8e-3, dense 2e-3; for other optimizers than sgd a usual value."""
     warm_up: float | None = None
-    """Epochs in which the learning rate rises to its peak. Default: 0.5."""
+    """Epochs in which the learning rate rises to its peak. Default: 2, or half of them if that is less."""
     epochs: int | None = None
     """Train until so many epochs are done. Default: 16; resuming, all that the schedule is made for."""
     schedule_epochs: int | None = None
     """Epochs that the schedule is made for, where that is more than --epochs, the default."""
+    hide_digits: bool | None = None
+    """Read words with # for each digit. Default: yes."""
     exchange: float | None = None
     """Share of the slots' values replaced by others of their kind, drawn anew in each epoch. Default: 0.5."""
     word_dropout: float | None = None
     """Share of the words replaced by the unknown word, drawn anew in each epoch. Default: 0.05."""
+    average: float | None = None
+    """The last epochs, as a share of all, whose parameters are averaged into those that are scored.
+    Default: 0.25."""
     seed: int | None = None
     """Of the parameters' start, the order of sentences and the words replaced. Same seed, same result.
     Default: 0."""
@@ -113,8 +120,9 @@ class Train:
             raise UserError(
                 f"--schedule-epochs: expected at least {epochs}, the epochs to train, found {recipe.epochs}"
             )
-        # Written down, so that a default which changes later changes no run that is resumed.
-        recipe = dataclasses.replace(recipe, peak_learning_rate=recipe.peak(config.format))
+        # Written down, so that a run made longer or resumed by a later version keeps what it began with.
+        peak = recipe.peak(config.format)
+        recipe = dataclasses.replace(recipe, peak_learning_rate=peak, warm_up=recipe.rise())
         return Plan(
             model.preset, config, recipe, epochs, self.data, self.limit, self._target(None), resumed=None
         )

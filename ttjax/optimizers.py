@@ -51,7 +51,7 @@ def check_name(what: str, name: str, known: dict[str, Any]) -> None:
 
 
 def make_schedule(
-    name: str, peak: float, steps_per_epoch: int, epochs: int, warm_up: float = 0.5
+    name: str, peak: float, steps_per_epoch: int, epochs: int, warm_up: float
 ) -> optax.Schedule:
     """Learning rate by step: ``warm_up`` epochs of straight rise to ``peak``, then what ``name`` says.
 

@@ -31,10 +31,12 @@ class Recipe:
     """How to train. A new field needs a default that leaves older recipes what they were.
 
     optimizer, schedule: names in ``optimizers.OPTIMIZERS`` and ``SCHEDULES``. peak_learning_rate: reached
-    after ``warm_up`` epochs; None leaves it to ``peak``. epochs: length of the schedule.
-    exchange: share of slot values replaced by others of their kind (``ttjax.data.exchange``), and
-    word_dropout: share of words read as unknown, both drawn anew in each epoch. seed: of the parameters'
-    start and of every epoch's order and draws. flow: contraction order of the TT layers.
+    after ``warm_up`` epochs; None leaves them to ``peak`` and ``rise``. epochs: length of the schedule.
+    hide_digits: words are read with # for each digit. exchange: share of slot values replaced by others of
+    their kind (``ttjax.data.exchange``), and word_dropout: share of words read as unknown, both drawn anew
+    in each epoch. average: the last epochs, as a share of all, whose final parameters are averaged into
+    those that are scored and kept. seed: of the parameters' start and of every epoch's order and draws.
+    flow: contraction order of the TT layers.
 
     Raises:
         UserError: an unknown name, or a number outside its range.
@@ -44,9 +46,11 @@ class Recipe:
     schedule: str = "linear"
     peak_learning_rate: float | None = None
     epochs: int = 16
-    warm_up: float = 0.5
+    warm_up: float | None = None
+    hide_digits: bool = True
     exchange: float = 0.5
     word_dropout: float = 0.05
+    average: float = 0.25
     seed: int = 0
     flow: Flow = "bidirectional"
 
@@ -55,13 +59,15 @@ class Recipe:
         if self.epochs < 1:
             raise UserError(f"epochs: expected a whole number from 1 up, found {self.epochs}")
         # Refuses what doesn't depend on the data: the name, the peak, the warm-up.
-        make_schedule(self.schedule, self.peak("tt"), 1, self.epochs, self.warm_up)
+        make_schedule(self.schedule, self.peak("tt"), 1, self.epochs, self.rise())
         if not 0 <= self.word_dropout < 1:
             raise UserError(
                 f"word dropout: expected a probability from 0 to below 1, found {self.word_dropout}"
             )
         if not 0 <= self.exchange <= 1:
             raise UserError(f"exchange: expected a probability from 0 to 1, found {self.exchange}")
+        if not 0 <= self.average <= 1:
+            raise UserError(f"average: expected a share of the epochs from 0 to 1, found {self.average}")
         check_seed(self.seed)
         if self.flow not in get_args(Flow):
             raise UserError(f"unknown flow {self.flow!r}: expected one of {', '.join(get_args(Flow))}")
@@ -74,25 +80,32 @@ class Recipe:
             return _OF_SGD[self.optimizer] * PEAK_LEARNING_RATE[form]
         return _OWN_PEAK.get(self.optimizer, _USUAL_PEAK)
 
+    def rise(self) -> float:
+        """Epochs of warm-up; where none are given, 2, or half of the epochs if that is less."""
+        return min(2.0, self.epochs / 2) if self.warm_up is None else self.warm_up
+
+    def averaged(self, epoch: int) -> int:
+        """How many epochs' parameters the average holds after ``epoch`` of them: always its own at least."""
+        first = self.epochs - max(1, round(self.average * self.epochs)) + 1
+        return max(1, epoch - first + 1)
+
     def optax(self, config: ModelConfig, sentences: int) -> optax.GradientTransformation:
         """The optimizer with its schedule, for epochs of so many sentences."""
-        schedule = make_schedule(
-            self.schedule, self.peak(config.format), sentences, self.epochs, self.warm_up
-        )
+        schedule = make_schedule(self.schedule, self.peak(config.format), sentences, self.epochs, self.rise())
         return make_optimizer(self.optimizer, schedule, config)
 
     def until(self, epochs: int) -> Recipe:
         """The recipe whose first ``epochs`` epochs are this one's as far as this one goes.
 
         Raises:
-            UserError: there is none, since this one's rates depend on where it ends.
+            UserError: there is none, since this one's rates or its average depend on where it ends.
         """
         if epochs <= self.epochs:
             return self
-        if self.schedule not in ENDLESS:
+        if self.schedule not in ENDLESS or self.average > 0:
             raise UserError(
-                f"--epochs: expected at most {self.epochs}, for which the {self.schedule} schedule was made,"
-                f" found {epochs}: train anew with --schedule-epochs {epochs}; from one of"
-                f" {', '.join(ENDLESS)} it could have gone on"
+                f"--epochs: expected at most {self.epochs}, for which the {self.schedule} schedule and the"
+                f" average of {self.average:g} were made, found {epochs}: train anew with --schedule-epochs"
+                f" {epochs}; with the schedule {', '.join(ENDLESS)} and an average of 0 it could have gone on"
             )
         return dataclasses.replace(self, epochs=epochs)

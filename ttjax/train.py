@@ -29,10 +29,12 @@ REPORT_EVERY = 100
 class TrainState(NamedTuple):
     """All that the rest of a run depends on, between two epochs.
 
-    key: of ``epoch_batches``, the same in all epochs. epoch, step: how many of them are complete.
+    average: of the parameters after the last epochs (see ``Recipe.average``), the model to use. key: of
+    ``epoch_batches``, the same in all epochs. epoch, step: how many of them are complete.
     """
 
     params: Params
+    average: Params
     opt_state: optax.OptState
     key: Array
     epoch: int
@@ -43,7 +45,7 @@ def start_training(seed: int, config: ModelConfig, optimizer: optax.GradientTran
     """The state before the first epoch."""
     of_params, of_epochs = seed_keys(seed)
     params = init_params(of_params, config)
-    return TrainState(params, optimizer.init(params), of_epochs, epoch=0, step=0)
+    return TrainState(params, jax.tree.map(jnp.copy, params), optimizer.init(params), of_epochs, 0, 0)
 
 
 def train_epoch(
@@ -53,12 +55,14 @@ def train_epoch(
     config: ModelConfig,
     flow: Flow = "bidirectional",
     *,
+    averaged: int = 1,
     on_steps: Callable[[Array, Array], None] | None = None,
     every: int = REPORT_EVERY,
 ) -> tuple[TrainState, Float[np.ndarray, " n"]]:
     """Batch-1 training on n examples (leading axis n) in their order; see ``epoch_batches`` for the order.
 
-    Arrays of ``state`` but for the key are donated. ``on_steps``, ``every``: as in ``scan_steps``.
+    Parameters and optimizer state of ``state`` are donated. ``averaged``: over how many epochs, this one
+    included, the state's average is then the mean. ``on_steps``, ``every``: as in ``scan_steps``.
 
     Returns:
         the state after the epoch, and the n losses, each before its step.
@@ -80,7 +84,14 @@ def train_epoch(
             f"training diverged: expected a finite loss, found {losses[bad]} at sentence {bad + 1} of {n}:"
             " lower the learning rate"
         )
-    return TrainState(params, opt_state, state.key, state.epoch + 1, state.step + n), losses
+    average = _mean_with(state.average, params, jnp.asarray(1 / averaged, jnp.float32))
+    return TrainState(params, average, opt_state, state.key, state.epoch + 1, state.step + n), losses
+
+
+@jax.jit
+def _mean_with(mean: Params, params: Params, weight: Float[Array, ""]) -> Params:
+    """The mean with ``params`` as one more, which has that weight; with weight 1, ``params`` to the bit."""
+    return jax.tree.map(lambda m, p: (1 - weight) * m + weight * p, mean, params)
 
 
 def check_seed(seed: int) -> None:

@@ -60,7 +60,7 @@ class Run:
         data = TrainingData(plan.data, corpus.name, corpus.digest, sentences)
         if plan.resumed is None:
             # From the whole training split also under --limit: the model's outputs don't depend on it.
-            vocabulary = build_vocabulary(corpus, plan.config.vocab_size)
+            vocabulary = build_vocabulary(corpus, plan.config.vocab_size, hide_digits=plan.recipe.hide_digits)
             return Run(plan, corpus, vocabulary, config_for(plan.config, vocabulary), data)
         path, before = plan.resumed
         check_same(path, "data", before.data, data)
@@ -83,7 +83,13 @@ class Run:
                 watch.begin(f"epoch {state.epoch + 1}/{plan.epochs}")
                 examples = self._examples(sentences, phrases, state)
                 state, losses = train_epoch(
-                    state, examples, optimizer, config, recipe.flow, on_steps=watch.on_steps
+                    state,
+                    examples,
+                    optimizer,
+                    config,
+                    recipe.flow,
+                    averaged=recipe.averaged(state.epoch + 1),
+                    on_steps=watch.on_steps,
                 )
                 watch.end()
                 row = {
@@ -91,16 +97,15 @@ class Run:
                     "loss": float(losses.mean()),
                     "train_seconds": watch.seconds,
                     "ms_per_step": watch.ms_per_step,
-                    "dev": self._score(progress, state.params, "dev"),
+                    "dev": self._score(progress, state.average, "dev"),
                 }
                 rows.append(row)
                 if best is None or _merit(row["dev"]) > _merit(best.scores):
-                    # Copied, since the next epoch gives the memory away.
-                    best = Best(jax.tree.map(np.array, state.params), state.epoch, row["dev"])
+                    best = Best(state.average, state.epoch, row["dev"])
                 self._save(state, best, rows)
                 out.say(epoch_line(row))
             watch.close()
-            test = self._score(progress, state.params, "test")
+            test = self._score(progress, state.average, "test")
             of_best = test if best.epoch == state.epoch else self._score(progress, best.params, "test")
         tests = {f"{state.epoch} test": test, f"{best.epoch} test, best": of_best}
         out.console.print(results_table(plan.preset, self.corpus, rows, tests))
@@ -140,9 +145,11 @@ class Run:
         flow = f", flow {recipe.flow}" if config.format == "tt" else ""
         lines = [
             f"model: {self.plan.preset}, {config.format}{flow}, {size.parameters:,} parameters"
-            f" ({size.bytes / 1e6:.2f} MB), {recipe.optimizer}, {recipe.schedule} schedule of"
-            f" {recipe.epochs} epochs, peak learning rate {recipe.peak(config.format):g}, exchanged values"
-            f" {recipe.exchange:g}, word dropout {recipe.word_dropout:g}, seed {recipe.seed}"
+            f" ({size.bytes / 1e6:.2f} MB)",
+            f"recipe: {recipe.optimizer}, {recipe.schedule} schedule of {recipe.epochs} epochs, the last"
+            f" {recipe.averaged(recipe.epochs)} averaged, peak learning rate"
+            f" {recipe.peak(config.format):g}, exchanged values {recipe.exchange:g}, word dropout"
+            f" {recipe.word_dropout:g}, seed {recipe.seed}",
         ]
         total, dropped = len(self.corpus.train), self.vocabulary.dropped
         if self.data.train_sentences < total:

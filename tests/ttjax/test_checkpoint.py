@@ -45,13 +45,13 @@ def made(optimizer: str = "adam", **changes: Any) -> Checkpoint:
     config = preset("tiny").replace(n_blocks=1, frozen=("embed_norm",), **changes)
     recipe = Recipe(optimizer=optimizer, schedule="cosine", epochs=3, seed=5, warm_up=0.25)
     rng, shapes = np.random.default_rng(5), parameter_shapes(config)
-    last, best = (
+    last, average, best = (
         unflatten({name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()})
-        for _ in range(2)
+        for _ in range(3)
     )
     opt_state = jax.tree.map(lambda leaf: np.asarray(leaf) + 3, recipe.optax(config, 7).init(last))
     return Checkpoint(
-        TrainState(last, opt_state, jax.random.key(5), epoch=2, step=14),
+        TrainState(last, average, opt_state, jax.random.key(5), epoch=2, step=14),
         Best(best, 1, {"intent_accuracy": 0.1 + 0.2, "sentences": 3}),
         preset="tiny",
         config=config,
@@ -83,7 +83,7 @@ def test_everything_comes_back(optimizer: str, tmp_path: Path) -> None:
     checkpoint, path = made(optimizer), tmp_path / "run.safetensors"
     save_checkpoint(path, checkpoint)
     back = read_checkpoint(path)
-    for name in ("params", "opt_state"):
+    for name in ("params", "average", "opt_state"):
         there, here = getattr(checkpoint.state, name), getattr(back.state, name)
         assert jax.tree.structure(here) == jax.tree.structure(there)
         assert bits(here) == bits(there)
@@ -101,7 +101,7 @@ def test_a_trained_model_is_there_for_other_readers(saved: tuple[Path, Checkpoin
     path, checkpoint = saved
     last, best = load_params(path), load_params(path, best=True)
     check_params(last.params, last.config)
-    assert bits(last.params) == bits(checkpoint.state.params)
+    assert bits(last.params) == bits(checkpoint.state.average) != bits(checkpoint.state.params)
     assert bits(best.params) == bits(checkpoint.best.params)
     assert (last.config, last.vocabulary) == (checkpoint.config, checkpoint.vocabulary)
     plain = safetensors.numpy.load_file(path)

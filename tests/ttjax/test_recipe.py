@@ -129,6 +129,8 @@ def test_the_linear_schedule_rises_for_half_an_epoch_and_falls_to_the_end() -> N
         ({"warm_up": float("nan")}, "warm-up: expected from 0 to 16 epochs, found nan"),
         ({"word_dropout": 1.0}, "word dropout: expected a probability from 0 to below 1, found 1.0"),
         ({"word_dropout": float("nan")}, "word dropout: expected a probability"),
+        ({"exchange": 1.5}, "exchange: expected a probability from 0 to 1, found 1.5"),
+        ({"average": -0.1}, "average: expected a share of the epochs from 0 to 1, found -0.1"),
         ({"seed": -1}, "seed: expected a whole number from 0 to"),
         ({"seed": 2**32}, "seed: expected a whole number from 0 to"),
     ],
@@ -141,15 +143,32 @@ def test_a_recipe_that_can_not_be_followed(fields: dict[str, Any], message: str)
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_is_made_longer_only_where_its_rates_stay(name: str) -> None:
-    recipe = Recipe(schedule=name, epochs=2)
+    recipe = Recipe(schedule=name, epochs=2, average=0.0)
     assert recipe.until(1) == recipe
     if name in ENDLESS:
         assert recipe.until(5) == dataclasses.replace(recipe, epochs=5)
     else:
-        with pytest.raises(UserError, match=f"at most 2, for which the {name} schedule was made, found 5"):
+        with pytest.raises(
+            UserError, match=f"at most 2, for which the {name} schedule and .* were made, found 5"
+        ):
             recipe.until(5)
+    with pytest.raises(UserError, match=r"the average of 0\.5 were made, found 5"):
+        Recipe(schedule=name, epochs=2, average=0.5).until(5)
     same = bool((rates(name, 20, 5, 0.5)[:40] == rates(name, 20, 2, 0.5)).all())
     assert same == (name in ENDLESS)
+
+
+def test_the_warm_up_leaves_half_of_a_short_run() -> None:
+    assert [Recipe(epochs=n).rise() for n in (1, 3, 4, 40)] == [0.5, 1.5, 2, 2]
+    assert Recipe(epochs=40, warm_up=0.0).rise() == 0
+
+
+def test_the_average_is_over_the_last_epochs() -> None:
+    counts = {
+        share: [Recipe(epochs=6, average=share).averaged(epoch) for epoch in range(1, 7)]
+        for share in (0.0, 0.5, 1.0)
+    }
+    assert counts == {0.0: [1] * 6, 0.5: [1, 1, 1, 1, 2, 3], 1.0: [1, 2, 3, 4, 5, 6]}
 
 
 def test_a_peak_for_each_optimizer_and_format() -> None:

@@ -27,7 +27,7 @@ from ttjax.evaluate import evaluate
 ROOT = Path(__file__).resolve().parents[2]
 # Adam has the largest state. The sentences aren't a multiple of those between two reports.
 OPTIONS = ["--preset", "tiny", "--blocks", "1", "--data", "travel", "--limit", "130", "--seed", "3"]
-RECIPE = ["--optimizer", "adam", "--schedule", "cosine", "--warm-up", "0.25"]
+RECIPE = ["--optimizer", "adam", "--schedule", "cosine", "--warm-up", "0.25", "--average", "1"]
 
 
 class Files(NamedTuple):
@@ -108,7 +108,10 @@ def test_a_run_that_is_done_is_scored_again(runs: Files, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", "3"], "--epochs: expected at most 2, for which the cosine schedule was made, found 3"),
+        (
+            ["--epochs", "3"],
+            "expected at most 2, for which the cosine schedule and the average of 1 were made, found 3",
+        ),
         (["--schedule-epochs", "3"], "recipe: expected epochs 2 as in the checkpoint, found 3"),
         (["--optimizer", "sgd"], "recipe: expected optimizer adam as in the checkpoint, found sgd"),
         (["--schedule", "linear"], "recipe: expected schedule cosine as in the checkpoint, found linear"),

@@ -66,7 +66,7 @@ def test_a_scan_pads_short_sentences_less_and_gets_the_same(
 
 def test_a_scan_a_loop_and_the_formula_are_the_same(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
     batches, config, _ = travel
-    schedule = make_schedule("linear", 5e-3, 12, 1)
+    schedule = make_schedule("linear", 5e-3, 12, 1, 0.5)
     optimizer = optax.sgd(schedule)
     by_scan, _, scan_losses = scan_steps(
         fresh(config), optimizer.init(fresh(config)), some(batches, 12), optimizer, config
@@ -96,7 +96,7 @@ def bits(tree: object) -> list[bytes]:
 def test_reports_come_in_time_and_change_no_bits(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
     batches, config, _ = travel
     batches = some(batches, 25)
-    optimizer = optax.sgd(make_schedule("linear", 5e-3, 25, 1))
+    optimizer = optax.sgd(make_schedule("linear", 5e-3, 25, 1, 0.5))
     reports: list[tuple[int, float]] = []
     state, losses = train_epoch(
         start_training(0, config, optimizer),
@@ -138,6 +138,20 @@ def test_same_seed_same_bits_and_the_loss_falls(travel: tuple[Batch, ModelConfig
     assert bits(state.params) == bits(again.params)
     assert train(travel, 4, 1)[1][0] != losses[0]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_average_is_the_mean_of_the_last_epochs(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
+    batches, config, _ = travel
+    optimizer = optax.sgd(1e-2)
+    state, ends = start_training(0, config, optimizer), []
+    for averaged in (1, 1, 2, 3):
+        state, _ = train_epoch(state, some(batches, 10), optimizer, config, averaged=averaged)
+        ends.append(jax.tree.map(np.asarray, state.params))
+        if averaged == 1:
+            assert bits(state.average) == bits(state.params)
+    mean = jax.tree.map(lambda *p: np.mean(p, axis=0), *ends[1:])
+    assert_tree_close(state.average, mean, 1e-6, atol=1e-7)
+    assert bits(state.average) != bits(state.params)
 
 
 def test_divergence_is_said_in_one_line(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:

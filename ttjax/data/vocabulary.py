@@ -5,6 +5,7 @@ What doesn't fit (rare words, long sentences, labels unseen in training) is coun
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ OUTSIDE = "O"
 class Vocabulary:
     """Names by id, of words, intents and slots.
 
-    words: pad, unk and cls, then the training words, most frequent first, ties by alphabet.
+    words: pad, unk and cls, then the training words, most frequent first, ties by alphabet. hide_digits:
+    words are read with # for each digit, so that one flight number or hour is as good as another.
     intent_names: the unk class, then the training intents sorted. slot_names: the unk class, "O",
     then the other training labels sorted. dropped: training words beyond the vocabulary's size,
     in the same order; they read as unk.
@@ -37,11 +39,16 @@ class Vocabulary:
     intent_names: tuple[str, ...]
     slot_names: tuple[str, ...]
     dropped: tuple[str, ...]
+    hide_digits: bool = True
 
     @cached_property
     def word_ids(self) -> dict[str, int]:
         """Id of each training word. The special words aren't in it: as text they are unknown words."""
         return {word: i for i, word in enumerate(self.words) if i >= len(SPECIAL_WORDS)}
+
+    def word_id(self, word: str) -> int:
+        """Id of a word as it stands in a sentence, that of unk if training lacks it."""
+        return self.word_ids.get(_read(word, self.hide_digits), UNK)
 
     @cached_property
     def intent_ids(self) -> dict[str, int]:
@@ -72,8 +79,10 @@ class EncodedSplit:
     unseen_slots: int
 
 
-def build_vocabulary(corpus: Corpus, vocab_size: int) -> Vocabulary:
+def build_vocabulary(corpus: Corpus, vocab_size: int, *, hide_digits: bool = True) -> Vocabulary:
     """The vocabulary of the training split, of at most ``vocab_size`` words with pad, unk and cls.
+
+    ``hide_digits``: see ``Vocabulary``.
 
     Raises:
         UserError: vocab_size leaves no room for a word.
@@ -84,7 +93,7 @@ def build_vocabulary(corpus: Corpus, vocab_size: int) -> Vocabulary:
             f"vocab_size: expected at least {len(SPECIAL_WORDS) + 1} (pad, unk, cls and one word), found"
             f" {vocab_size}: raise it in the configuration"
         )
-    counts = Counter(word for sentence in corpus.train for word in sentence.words)
+    counts = Counter(_read(word, hide_digits) for sentence in corpus.train for word in sentence.words)
     for special in SPECIAL_WORDS:
         counts.pop(special, None)
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
@@ -94,6 +103,7 @@ def build_vocabulary(corpus: Corpus, vocab_size: int) -> Vocabulary:
         intent_names=_label_names((), (sentence.intent for sentence in corpus.train)),
         slot_names=_label_names((OUTSIDE,), slots),
         dropped=tuple(ranked[room:]),
+        hide_digits=hide_digits,
     )
 
 
@@ -112,7 +122,7 @@ def encode(split: Split, vocabulary: Vocabulary, seq_len: int) -> EncodedSplit:
     truncated = truncated_words = unknown_words = unseen_slots = 0
     for row, sentence in enumerate(split):
         kept = min(len(sentence.words), seq_len - 1)
-        word_ids = [vocabulary.word_ids.get(word, UNK) for word in sentence.words[:kept]]
+        word_ids = [vocabulary.word_id(word) for word in sentence.words[:kept]]
         slot_ids = [vocabulary.slot_ids.get(slot, 0) for slot in sentence.slots[:kept]]
         tokens[row, 0] = CLS
         tokens[row, 1 : kept + 1] = word_ids
@@ -136,3 +146,7 @@ def encode(split: Split, vocabulary: Vocabulary, seq_len: int) -> EncodedSplit:
 def _label_names(first: tuple[str, ...], labels: Iterable[str]) -> tuple[str, ...]:
     head = (UNK_LABEL, *first)
     return (*head, *sorted(set(labels) - set(head)))
+
+
+def _read(word: str, hide_digits: bool) -> str:
+    return re.sub("[0-9]", "#", word) if hide_digits else word
