@@ -58,11 +58,11 @@ class Train:
     schedule: str | None = None
     """Learning rate after the warm-up: linear (to 0, default), cosine (to 0) or constant."""
     lr: float | None = None
-    """Peak learning rate. Default: 8e-3, dense 2e-3; for other optimizers than sgd a usual value."""
+    """Peak learning rate. Default: 7e-3, dense 2e-3; for other optimizers than sgd a usual value."""
     warm_up: float | None = None
     """Epochs in which the learning rate rises to its peak. Default: 2, or half of them if that is less."""
     epochs: int | None = None
-    """Train until so many epochs are done. Default: 16; resuming, all that the schedule is made for."""
+    """Train until so many epochs are done. Default: 40; resuming, all that the schedule is made for."""
     schedule_epochs: int | None = None
     """Epochs that the schedule is made for, where that is more than --epochs, the default."""
     hide_digits: bool | None = None
@@ -73,7 +73,7 @@ class Train:
     """Share of the words replaced by the unknown word, drawn anew in each epoch. Default: 0.05."""
     average: float | None = None
     """The last epochs, as a share of all, whose parameters are averaged into those that are scored.
-    Default: 0.25."""
+    Default: 0.1."""
     seed: int | None = None
     """Of the parameters' start, the order of sentences and the words replaced. Same seed, same result.
     Default: 0."""
@@ -114,7 +114,7 @@ class Train:
     def _fresh(self) -> Plan:
         """What to do without a checkpoint to go on from."""
         model = self.model if self.model.preset else dataclasses.replace(self.model, preset="enc2")
-        config, epochs = model.config(), 16 if self.epochs is None else self.epochs
+        config, epochs = model.config(), Recipe.epochs if self.epochs is None else self.epochs
         recipe = Recipe(**{"epochs": epochs, **self._given()})
         if recipe.epochs < epochs:
             raise UserError(
