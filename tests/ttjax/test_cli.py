@@ -260,7 +260,7 @@ def test_train_writes_every_result(corpus_folder: Path, capsys: pytest.CaptureFi
     assert results["epochs"][1]["dev"]["sentences"] == 2
     assert 0 <= results["test"]["intent_accuracy"] <= 1
     assert results["versions"]["jax"] and results["config"]["n_slots"] == 3
-    assert results["recipe"]["peak_learning_rate"] == results["peak_learning_rate"] == 8e-3
+    assert results["recipe"]["peak_learning_rate"] == results["peak_learning_rate"] == 7e-3
     best = max(results["epochs"], key=lambda row: row["dev"]["intent_accuracy"] + row["dev"]["slot_f1"])
     assert results["best"]["epoch"] == best["epoch"] and results["best"]["dev"] == best["dev"]
     assert results["best"]["test"]["sentences"] == results["test"]["sentences"] == 2

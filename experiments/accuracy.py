@@ -1,0 +1,236 @@
+"""Accuracy on ATIS by epoch, of tensor and dense models of 2, 4 and 6 blocks, and against the TT rank.
+
+python -m experiments.accuracy --formats tt --blocks 2 --jobs 2 --out experiments/results
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich import box
+from rich.table import Table
+
+from experiments.processes import Job, Result
+from experiments.runs import (
+    Row,
+    RowFile,
+    RunOptions,
+    check_results_folder,
+    describe,
+    draw,
+    extent,
+    mean,
+    mean_scores,
+)
+from ttjax.cli import exit_status
+from ttjax.config import Format
+from ttjax.data import Corpus, load_corpus
+from ttjax.errors import UserError
+from ttjax.output import Output
+
+MINUTES = 240.0  # one training at a time, estimated from the time of an epoch
+
+SCORES = {"intent": "intent accuracy", "slot_f1": "slot F1"}
+Study = Literal["epoch", "rank"]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Train with each seed, score dev after each epoch and test after the last.
+
+    The epoch scored on test is the last one, whatever its scores on dev; beside it stands the epoch that
+    is best on dev. Rows of models that were not asked for stay in the files.
+    """
+
+    studies: tuple[Study, ...] = ("epoch", "rank")
+    """epoch: each of --blocks in each of --formats, by epoch. rank: the first of --blocks in the tensor
+    format, at each of --ranks."""
+    formats: tuple[Format, ...] = ("tt",)
+    """tt, dense or both. Dense takes several times as long."""
+    blocks: tuple[int, ...] = (2, 4, 6)
+    """Encoder blocks: those of the paper's models, 2, 4 and 6."""
+    preset: str | None = None
+    """One preset in place of those of --blocks, such as tiny for a trial."""
+    ranks: tuple[int, ...] = (4, 8, 12, 24, 48)
+    """TT ranks of the linear layers; the embedding keeps its own."""
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = field(default_factory=RunOptions)
+    out: Path = Path("experiments/results")
+    """Existing folder for accuracy.json, accuracy_by_epoch.* and accuracy_by_rank.*."""
+
+    def run(self) -> int:
+        """Train, print, draw, write; returns exit status 0."""
+        out, options = Output(None), self.options
+        check_results_folder(self.out)
+        for name in ("studies", "formats", "blocks", "ranks"):
+            if not getattr(self, name):
+                raise UserError(f"--{name}: expected one or more, found none")
+        corpus = load_corpus(options.data, notify=out.say)
+        files = self._files(corpus)
+        by_epoch, by_rank = self._models(corpus)
+        results = options.train([job for jobs in [*by_epoch, *by_rank.values()] for job in jobs], out)
+        final = files["accuracy"].rows
+        if by_epoch:
+            rows = [_row([results[job] for job in jobs]) for jobs in by_epoch]
+            final = files["accuracy"].add(rows, out)
+            curves = [
+                row | {"by_epoch": _curve([results[j] for j in jobs])}
+                for row, jobs in zip(rows, by_epoch, strict=True)
+            ]
+            _draw_epochs(files["accuracy_by_epoch"].add(curves, out), self.out / "accuracy_by_epoch.png")
+            out.console.print(_table(final, corpus))
+        if by_rank:
+            rows = [{"rank": rank} | _row([results[j] for j in jobs]) for rank, jobs in by_rank.items()]
+            rows = files["accuracy_by_rank"].add(rows, out)
+            _draw_ranks(rows, final, self.out / "accuracy_by_rank.png")
+            out.console.print(_table(rows, corpus))
+        return 0
+
+    def _files(self, corpus: Corpus) -> dict[str, RowFile]:
+        """Read before the training: what can't be added to is refused then."""
+        keys = {
+            "accuracy": ("preset", "format"),
+            "accuracy_by_epoch": ("preset", "format"),
+            "accuracy_by_rank": ("preset", "rank"),
+        }
+        return {
+            name: RowFile(self.out / f"{name}.json", of_name, corpus, self.options.limit)
+            for name, of_name in keys.items()
+        }
+
+    def _models(self, corpus: Corpus) -> tuple[list[list[Job]], dict[int, list[Job]]]:
+        """The trainings by epoch, and those by rank; in each list one model, with all seeds."""
+        presets = [f"enc{n}" for n in self.blocks] if self.preset is None else [self.preset]
+        by_epoch = [
+            self.options.jobs_for(preset, corpus, {"format": form})
+            for form in self.formats
+            for preset in presets
+        ]
+        tensor = self.options.jobs_for(presets[0], corpus, {"format": "tt"})[0].config
+        by_rank = {
+            rank: self.options.jobs_for(presets[0], corpus, {"tt_ranks": tensor.with_rank(rank).tt_ranks})
+            for rank in sorted(set(self.ranks))
+        }
+        return by_epoch if "epoch" in self.studies else [], by_rank if "rank" in self.studies else {}
+
+
+def _row(results: Sequence[Result]) -> Row:
+    """Scores on test of one model trained with several seeds, after the last epoch and at the best on dev."""
+    best = [result["best"] for result in results]
+    return {
+        **describe(results),
+        **mean_scores([result["test"] for result in results]),
+        **mean_scores([result["epochs"][-1]["dev"] for result in results], "dev_"),
+        "best_on_dev": {
+            "epochs": [of_seed["epoch"] for of_seed in best],
+            **mean_scores([of_seed["test"] for of_seed in best]),
+            **mean_scores([of_seed["dev"] for of_seed in best], "dev_"),
+        },
+    }
+
+
+def _curve(results: Sequence[Result]) -> list[Row]:
+    """For each epoch what all seeds have in the mean: the loss, and scores on dev."""
+    return [
+        {
+            "epoch": epochs[0]["epoch"],
+            "loss": mean([epoch["loss"] for epoch in epochs]),
+            "loss_range": extent([epoch["loss"] for epoch in epochs]),
+            **mean_scores([epoch["dev"] for epoch in epochs], "dev_"),
+        }
+        for epochs in zip(*(result["epochs"] for result in results), strict=True)
+    ]
+
+
+def _table(rows: Sequence[Row], corpus: Corpus) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for column in ("params", "intent", "slot F1", "best on dev"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        best = row["best_on_dev"]
+        rank = f" rank {row['rank']}" if "rank" in row else ""
+        table.add_row(
+            f"{row['preset']} {row['format']}{rank}",
+            f"{row['parameters']:,}",
+            *(f"{row[name]:.2f} {_span(row, name)}" for name in SCORES),
+            f"{best['intent']:.2f} {best['slot_f1']:.2f}",
+        )
+    table.title = (
+        f"test of {corpus.name} after the last epoch, in %: mean over seeds,\n"
+        "lowest to highest; beside it the epoch best on dev"
+    )
+    table.title_style = ""
+    return table
+
+
+def _span(row: Row, name: str) -> str:
+    low, high = row[f"{name}_range"]
+    return f"{low:.2f}–{high:.2f}"
+
+
+def _draw_epochs(rows: Sequence[Row], path: Path) -> None:
+    def fill(panels: Any) -> None:
+        colors = {preset: f"C{i}" for i, preset in enumerate(dict.fromkeys(row["preset"] for row in rows))}
+        for axes, (name, title) in zip(panels, SCORES.items(), strict=True):
+            for row in rows:
+                epochs = [point["epoch"] for point in row["by_epoch"]]
+                low, high = zip(*(point[f"dev_{name}_range"] for point in row["by_epoch"]), strict=True)
+                axes.fill_between(epochs, low, high, color=colors[row["preset"]], alpha=0.15, linewidth=0)
+                axes.plot(
+                    epochs,
+                    [point[f"dev_{name}"] for point in row["by_epoch"]],
+                    "-" if row["format"] == "tt" else "--",
+                    color=colors[row["preset"]],
+                    label=f"{row['preset']} {row['format']}: test {row[name]:.2f}",
+                )
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(f"{title} on dev in %")
+            axes.legend(fontsize=8)
+
+    draw(path, len(SCORES), fill)
+
+
+def _draw_ranks(rows: Sequence[Row], final: Sequence[Row], path: Path) -> None:
+    """``final``: where the dense models are, if they have been trained."""
+
+    def fill(panels: Any) -> None:
+        for axes, (name, title) in zip(panels, SCORES.items(), strict=True):
+            for preset in dict.fromkeys(row["preset"] for row in rows):
+                shown = [row for row in rows if row["preset"] == preset]
+                dense = [row for row in final if (row["preset"], row["format"]) == (preset, "dense")]
+                _errorbar(axes, shown, name, f"{preset} tt", "o-")
+                _errorbar(axes, dense, name, f"{preset} dense", "s")
+                for row in shown:
+                    place = (row["parameters"], row[name])
+                    axes.annotate(str(row["rank"]), place, (4, 4), textcoords="offset points", fontsize=8)
+            axes.set_xscale("log")
+            axes.set_xlabel("parameters (at each point: TT rank)")
+            axes.set_ylabel(f"{title} on test in %")
+            axes.legend(fontsize=8)
+
+    draw(path, len(SCORES), fill)
+
+
+def _errorbar(axes: Any, rows: Sequence[Row], name: str, label: str, style: str) -> None:
+    """The means, with whiskers to the lowest and the highest."""
+    if rows:
+        values = [row[name] for row in rows]
+        low = [row[name] - row[f"{name}_range"][0] for row in rows]
+        high = [row[f"{name}_range"][1] - row[name] for row in rows]
+        whiskers = [[max(0.0, length) for length in side] for side in (low, high)]
+        sizes = [row["parameters"] for row in rows]
+        axes.errorbar(sizes, values, yerr=whiskers, fmt=style, capsize=3, label=label)
+
+
+def main() -> int:
+    """Run the studies; returns the exit status."""
+    return exit_status(lambda: tyro.cli(Accuracy, prog="python -m experiments.accuracy").run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""What the studies of accuracy share: options of their trainings, rows of scores, files that keep their rows.
+
+The trainings themselves are in ``processes``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from experiments.processes import Job, Result, finished, log_of, train_all
+from ttjax.config import ModelConfig, preset
+from ttjax.data import Corpus
+from ttjax.errors import UserError
+from ttjax.output import Output, user_cache, write_json
+from ttjax.recipe import Recipe
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options by which every study chooses how its models are trained, and where it can go on."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each model is trained once for each; scores are means over them."""
+    recipe: tuple[str, ...] = ()
+    """Changes to the recipe that `ttjax train` has by itself, such as: epochs=8 word_dropout=0.1"""
+    data: str | None = None
+    """Corpus, as for `ttjax train`."""
+    limit: int | None = None
+    """Train on the first so many training sentences only."""
+    jobs: int = 1
+    """Trainings at a time, each on a core of its own."""
+    runs: Path | None = None
+    """Folder for the trainings; those that are done or begun there are not begun anew. Default:
+    ttjax/experiments in the user's cache."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"--seeds: expected one or more different numbers, found {self.seeds}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"--limit: expected a whole number from 1 up, found {self.limit}")
+        cores = len(os.sched_getaffinity(0))
+        if not 1 <= self.jobs <= cores:
+            raise UserError(f"--jobs: expected 1 to {cores}, the cores there are to use, found {self.jobs}")
+
+    def jobs_for(self, name: str, corpus: Corpus, changes: Mapping[str, Any] | None = None) -> list[Job]:
+        """A job for each seed: the preset and the recipe with ``changes``, by field of either.
+
+        Raises:
+            UserError: an unknown preset or field, or values that don't fit.
+        """
+        asked = dict(_parsed(text) for text in self.recipe) | dict(changes or {})
+        of_config = {k: v for k, v in asked.items() if k in ModelConfig.__dataclass_fields__}
+        of_recipe = {k: v for k, v in asked.items() if k not in of_config}
+        config = preset(name).replace(**of_config)
+        for field in of_recipe:
+            _check_field(field)
+        recipe = Recipe(**of_recipe)
+        # Written down, as `ttjax train` does: with another default, later, it is another job.
+        peak = recipe.peak(config.format)
+        recipe = dataclasses.replace(recipe, peak_learning_rate=peak, warm_up=recipe.rise())
+        sentences = len(corpus.train[: self.limit])
+        return [
+            Job(name, config, dataclasses.replace(recipe, seed=seed), self.data, corpus.digest, sentences)
+            for seed in self.seeds
+        ]
+
+    def train(self, jobs: Sequence[Job], out: Output) -> dict[Job, Result]:
+        """The results of all jobs, after training those that have none yet.
+
+        Raises:
+            UserError: trainings failed; the others are done and their results kept.
+        """
+        folder = self.runs or user_cache() / "experiments"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--runs: can't make the folder {folder} ({error.strerror}): choose another"
+            ) from error
+        wanted = list(dict.fromkeys(jobs))
+        missing = [job for job in wanted if finished(job, folder) is None]
+        out.say(f"trainings: {len(wanted)}, of which {len(wanted) - len(missing)} are done, in {folder}")
+        failed = train_all(missing, folder, self.jobs, out)
+        if failed:
+            lines = "; ".join(f"{job.label} ({log_of(job, folder)}): {why}" for job, why in failed)
+            raise UserError(f"{len(failed)} of {len(wanted)} trainings failed, the others are kept: {lines}")
+        results = {job: finished(job, folder) for job in wanted}
+        return {job: result for job, result in results.items() if result is not None}
+
+
+def _check_field(name: str) -> dataclasses.Field[Any]:
+    fields = Recipe.__dataclass_fields__
+    if name == "seed" or name not in fields:
+        known = ", ".join(field for field in fields if field != "seed")
+        raise UserError(f"recipe: expected one of {known} (and --seeds for seeds), found {name!r}")
+    return fields[name]
+
+
+def _parsed(text: str) -> tuple[str, Any]:
+    """A field of the recipe and its value, which is of the kind that the field's default is."""
+    name, sign, value = text.partition("=")
+    default = _check_field(name).default if sign else None
+    kind = float if default is None else type(default)
+    try:
+        if not sign:
+            raise ValueError
+        return name, {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"--recipe: expected FIELD=VALUE with a {kind.__name__} for its value, found {text!r}"
+        ) from error
+
+
+def check_results_folder(folder: Path) -> None:
+    """Refuses, before anything is trained, what would only be missed after it.
+
+    Raises:
+        UserError: the folder doesn't exist, or there is no matplotlib.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--out: expected an existing folder, found none at {folder}: make it first")
+    if find_spec("matplotlib") is None:
+        raise UserError("expected matplotlib for the plots, found none: pip install -e '.[plot]'")
+
+
+def describe(results: Sequence[Result]) -> Row:
+    """What trainings of one model with different seeds were: model, recipe, data, code and machines."""
+    first = results[0]
+    recipe = {name: value for name, value in first["recipe"].items() if name != "seed"}
+    machines = [{"cpu": result["cpu"], **result["versions"]} for result in results]
+    return {
+        "preset": first["preset"],
+        "format": first["format"],
+        "parameters": first["parameters"],
+        "seeds": [result["seed"] for result in results],
+        "epochs": len(first["epochs"]),
+        "commit": "+".join(dict.fromkeys(commit for result in results for commit in result["commits"])),
+        "data": first["data"],
+        "recipe": recipe,
+        "machines": [machine for i, machine in enumerate(machines) if machine not in machines[:i]],
+    }
+
+
+def mean_scores(scores: Sequence[Mapping[str, Any]], prefix: str = "") -> Row:
+    """Of one dict of scores for each seed: means in percent, and the lowest and the highest."""
+    row: Row = {}
+    for name, key in (("intent", "intent_accuracy"), ("slot_f1", "slot_f1")):
+        of_seeds = [100 * score[key] for score in scores]
+        row[prefix + name] = mean(of_seeds)
+        row[f"{prefix}{name}_range"] = extent(of_seeds)
+    return row
+
+
+def mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4)
+
+
+def extent(values: Sequence[float]) -> list[float]:
+    return [round(min(values), 4), round(max(values), 4)]
+
+
+class RowFile:
+    """A JSON file of rows that later runs of a study add to; ``keys`` tell its rows apart.
+
+    Raises:
+        UserError: the file that is there isn't one of rows, or they were trained on other data than
+            ``corpus`` or on another number of its sentences.
+    """
+
+    def __init__(self, path: Path, keys: tuple[str, ...], corpus: Corpus, limit: int | None) -> None:
+        self._path, self._keys, self._rows = path, keys, list[Row]()
+        data = (corpus.digest, len(corpus.train[:limit]))
+        if not path.exists():
+            return
+        try:
+            self._rows = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(self._rows, list):
+                raise TypeError
+            found = {(row["data"]["digest"], row["data"]["train_sentences"]) for row in self._rows}
+            _ = [self._key(row) for row in self._rows]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}: expected rows of a study, can't read them: remove the file") from error
+        if found - {data}:
+            raise UserError(
+                f"{path}: expected rows of {data[1]} training sentences of {corpus.name}, found rows of other"
+                " data: choose another --out"
+            )
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows, in the order of their keys."""
+        return sorted(self._rows, key=self._key)
+
+    def add(self, rows: Sequence[Row], out: Output) -> list[Row]:
+        """Write ``rows`` in place of those of the same keys, beside all others; returns all of them."""
+        new = {self._key(row): row for row in rows}
+        kept = [row for row in self._rows if self._key(row) not in new]
+        self._rows = [*kept, *new.values()]
+        write_json(self._path, self.rows)
+        out.say(f"written: {self._path}")
+        for row in kept:
+            if _recipe(row) != _recipe(rows[0]):
+                model = " ".join(str(part) for part in self._key(row))
+                out.say(f"  its row {model} is an earlier one, of another recipe")
+        return self.rows
+
+    def _key(self, row: Row) -> tuple[Any, ...]:
+        return tuple(row[key] for key in self._keys)
+
+
+def _recipe(row: Row) -> Row:
+    """Without the peak, which the formats have each their own."""
+    return {name: value for name, value in row["recipe"].items() if name != "peak_learning_rate"}
+
+
+def draw(path: Path, panels: int, fill: Callable[[Any], None]) -> None:
+    """A plot of so many panels side by side, whose axes ``fill`` gets."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, panels, figsize=(10, 4.5), layout="constrained")
+    fill(axes)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
