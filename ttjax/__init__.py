@@ -5,16 +5,19 @@ The mathematics and the jitted baseline; nothing here knows of the accelerator. 
 """
 
 from ttjax.batch import Batch
+from ttjax.checkpoint import load_params
 from ttjax.config import PRESETS, ConfigError, ModelConfig, preset
 from ttjax.contraction import Flow, contract
 from ttjax.costs import linear_layer_costs, model_costs, multiplications
 from ttjax.errors import UserError
 from ttjax.evaluate import predict
 from ttjax.model import Logits, forward, loss
+from ttjax.modules import TTDense, TTMEmbed
 from ttjax.params import Params, flatten, init_params, unflatten
+from ttjax.recipe import Recipe
 from ttjax.step import sgd_step
 from ttjax.taps import tapped_value_and_grad, trace_shapes
-from ttjax.train import train_epoch
+from ttjax.train import TrainState, train_epoch
 from ttjax.tt import from_dense, to_dense, ttm_from_dense, ttm_to_dense
 
 __all__ = [
@@ -25,6 +28,10 @@ __all__ = [
     "Logits",
     "ModelConfig",
     "Params",
+    "Recipe",
+    "TTDense",
+    "TTMEmbed",
+    "TrainState",
     "UserError",
     "contract",
     "flatten",
@@ -32,6 +39,7 @@ __all__ = [
     "from_dense",
     "init_params",
     "linear_layer_costs",
+    "load_params",
     "loss",
     "model_costs",
     "multiplications",

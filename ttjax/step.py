@@ -43,8 +43,14 @@ def sgd_step(
         parameters and optimizer state after the step, and the loss before it.
     """
     value, gradients = jax.value_and_grad(loss)(params, batch, config, flow=flow)
+    return *_updated(params, opt_state, gradients, optimizer), value
+
+
+def _updated(
+    params: Params, opt_state: optax.OptState, gradients: Params, optimizer: optax.GradientTransformation
+) -> _State:
     updates, opt_state = optimizer.update(gradients, opt_state, params)
-    return cast(Params, optax.apply_updates(params, updates)), opt_state, value
+    return cast(Params, optax.apply_updates(params, updates)), opt_state
 
 
 @partial(jax.jit, static_argnames=("optimizer", "config", "flow", "on_steps", "every"), donate_argnums=(0, 1))
@@ -73,17 +79,19 @@ def scan_steps(
     whole = batches.tokens.shape[-1]
     lengths = (*(length for length in PADDED_LENGTHS if length < whole), whole)
 
-    def step_of(length: int) -> Callable[[_State, Batch], tuple[_State, Array]]:
-        def step(state: _State, batch: Batch) -> tuple[_State, Array]:
+    def at_length(length: int) -> Callable[[Params, Batch], tuple[Array, Params]]:
+        def value_and_gradients(params: Params, batch: Batch) -> tuple[Array, Params]:
             cut = batch._replace(tokens=batch.tokens[:length], slots=batch.slots[:length])
-            params, opt_state, value = sgd_step(*state, cut, optimizer, config, flow)
-            return (params, opt_state), value
+            return jax.value_and_grad(loss)(params, cut, config, flow=flow)
 
-        return step
+        return value_and_gradients
 
     def step(state: _State, batch: Batch) -> tuple[_State, Array]:
-        which = jnp.searchsorted(jnp.asarray(lengths[:-1], jnp.int32), batch.length)
-        return jax.lax.switch(which, [step_of(length) for length in lengths], state, batch)
+        params, opt_state = state
+        which = sum((batch.length > length).astype(jnp.int32) for length in lengths[:-1])
+        # The update stays outside: a branch that returned parameters would copy them all.
+        value, gradients = jax.lax.switch(which, [at_length(n) for n in lengths], params, batch)
+        return _updated(params, opt_state, gradients, optimizer), value
 
     if on_steps is None:
         (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), batches)
