@@ -9,25 +9,29 @@ JOBS ?= 2
 PRESET ?= enc2
 STEPS ?= 20
 MODE ?= locked
+RUN ?=
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-RUN := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 XRT := $(VENV)/.installed-xrt
 
-.PHONY: help cosim faults test lint unit slow test-memory test-xrt cosim-xrt clean compiler yosys runtime
+.PHONY: help cosim faults experiments test lint unit slow test-memory test-xrt cosim-xrt clean compiler yosys runtime
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "variables:   PRESET=$(PRESET) STEPS=$(STEPS) MODE=$(MODE) ARGS='more options' PYTHON=$(PYTHON) JOBS=$(JOBS)"
 
-cosim: compiler $(RUN) ## training steps on the kernel, compared with JAX at every stage
+cosim: compiler $(INSTALLED) ## training steps on the kernel, compared with JAX at every stage
 	@$(BIN)/fpga-bridge cosim --preset $(PRESET) --steps $(STEPS) --mode $(MODE) $(ARGS)
 
-faults: compiler $(RUN) ## plant every known fault and check that each is found
+faults: compiler $(INSTALLED) ## plant every known fault and check that each is found
 	@$(BIN)/fpga-bridge faults $(ARGS)
+
+experiments: $(DEV) ## list the experiments; RUN=accuracy runs one, with ARGS
+	@$(BIN)/python -m experiments $(RUN) $(ARGS)
 
 test: compiler lint unit ## lint, types and all tests but those of slow, test-memory and test-xrt
 
@@ -54,7 +58,7 @@ test-xrt: compiler runtime $(DEV) $(XRT) ## the real XRT runtime on a simulated 
 	@$(HAS_RUNTIME) || \
 	  echo "skipped: nothing was run through XRT, it is not installed (the count is above)"
 
-cosim-xrt: compiler runtime $(RUN) $(XRT) ## as cosim, through XRT: on the card, or else on a simulated U50
+cosim-xrt: compiler runtime $(INSTALLED) $(XRT) ## as cosim, through XRT: on the card, or else on a simulated U50
 	@$(BIN)/fpga-bridge cosim --device xrt:0 --preset $(PRESET) --steps $(STEPS) --mode $(MODE) $(ARGS)
 
 clean: ## remove caches and build outputs; the virtual environment stays
@@ -103,16 +107,16 @@ define install
 @touch $@
 endef
 
-$(RUN): pyproject.toml | $(BIN)/python
+$(INSTALLED): pyproject.toml | $(BIN)/python
 	$(call install,.)
 
 $(DEV): pyproject.toml | $(BIN)/python
 	$(call install,.[test$(comma)dev])
-	@touch $(RUN)
+	@touch $(INSTALLED)
 
 $(XRT): pyproject.toml | $(BIN)/python
 	$(call install,.[xrt])
-	@touch $(RUN)
+	@touch $(INSTALLED)
 
 # A comma of its own would split the argument of `call`.
 comma := ,

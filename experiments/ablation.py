@@ -32,7 +32,7 @@ from ttjax.data import load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, write_json
 
-MINUTES = 200.0  # one training at a time, estimated from the time of an epoch
+MINUTES = 220.0  # one training at a time, estimated from the time of an epoch
 
 # What is changed, by field of ttjax.recipe.Recipe or ttjax.ModelConfig. A line more is a variant more.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -77,7 +77,7 @@ class Ablation:
         corpus = load_corpus(self.options.data, notify=out.say)
         changes = {FULL: {}} | {name: VARIANTS[name] for name in self.variants}
         jobs = {
-            name: self.options.jobs_for(self.preset, corpus, {"format": self.format} | of_name)
+            name: self.options.jobs_for(self.preset, corpus, {"format": self.format} | of_name, name)
             for name, of_name in changes.items()
         }
         same = [name for name in self.variants if jobs[name] == jobs[FULL]]
@@ -109,19 +109,20 @@ def _row(results: Sequence[Result], full: Sequence[Result]) -> Row:
 
 
 def _table(rows: Sequence[Row], title: str) -> Table:
-    table = Table("recipe", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("intent", "difference", "slot F1", "difference"):
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("recipe", no_wrap=True)
+    for column in ("intent", "more", "F1", "more"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         cells = []
         for name in SCORES:
             low, high = row[f"{name}_difference_range"]
-            difference = f"{row[f'{name}_difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            difference = f"{row[f'{name}_difference']:+.2f} {low:+.2f}…{high:+.2f}"
             cells += [f"{row[f'dev_{name}']:.2f}", "" if row["variant"] == FULL else difference]
         table.add_row(row["variant"], *cells)
     table.title = (
         f"{title}, dev, in %: mean over seeds {', '.join(map(str, rows[0]['seeds']))};\n"
-        "difference to the full recipe with the same seed (lowest to highest)"
+        "and more than the full recipe with the same seed, lowest…highest"
     )
     table.title_style = ""
     return table
@@ -140,7 +141,7 @@ def _draw(rows: Sequence[Row], title: str, path: Path) -> None:
             high = [max(0.0, span[1] - d) for d, span in zip(differences, spans, strict=True)]
             axes.barh([row["variant"] for row in variants], differences, xerr=[low, high], capsize=3)
             axes.axvline(0, color="gray", linewidth=0.8)
-            axes.set_xlabel(f"{label} on dev, percentage points more than the full recipe")
+            axes.set_xlabel(f"{label} on dev, points more than the full recipe")
         panels[0].set_title(title, fontsize=10)
         panels[1].set_yticklabels([])
 

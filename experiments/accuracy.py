@@ -35,6 +35,7 @@ from ttjax.output import Output
 
 MINUTES = 240.0  # one training at a time, estimated from the time of an epoch
 
+POINTS_SHOWN = 20  # percentage points below the best that the plot by epoch reaches down to
 SCORES = {"intent": "intent accuracy", "slot_f1": "slot F1"}
 Study = Literal["epoch", "rank"]
 
@@ -188,6 +189,9 @@ def _draw_epochs(rows: Sequence[Row], path: Path) -> None:
                     color=colors[row["preset"]],
                     label=f"{row['preset']} {row['format']}: test {row[name]:.2f}",
                 )
+            # The first epochs are far below: what the models differ in would be a line's width.
+            best = max(point[f"dev_{name}_range"][1] for row in rows for point in row["by_epoch"])
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], best - POINTS_SHOWN))
             axes.set_xlabel("epoch")
             axes.set_ylabel(f"{title} on dev in %")
             axes.legend(fontsize=8)

@@ -30,6 +30,8 @@ from ttjax.modules import TTDense
 from ttjax.output import Output, write_json
 from ttjax.train import seed_keys
 
+MINUTES = 1.0
+
 WORDS = 512  # inputs: the special words, which are never set, and the most frequent others
 WIDTHS = (512, 512, 512)
 BATCH = 50

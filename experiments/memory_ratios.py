@@ -23,6 +23,8 @@ from ttjax.cli import exit_status
 from ttjax.costs import MEGABYTE, model_costs, step_multiplications
 from ttjax.output import Output, write_json
 
+MINUTES = 0.2
+
 BLOCKS = ("enc2", "enc4", "enc6")
 
 

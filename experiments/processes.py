@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Job:
     """One training: all that its result depends on but the code and the machine.
 
     digest, sentences: of the corpus behind ``data``, and how many of its training sentences are used.
+    note: what tells it apart for people, where the study changes more than the model.
     """
 
     preset: str
@@ -56,18 +57,21 @@ class Job:
     data: str | None
     digest: str
     sentences: int
+    note: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:
         """For people: the model, and what differs most often between the trainings of a study."""
         ranks = sorted(set(self.config.tt_ranks[1:-1]))
         rank = f" rank {'/'.join(map(str, ranks))}" if self.config.format == "tt" else ""
-        return f"{self.preset} {self.config.format}{rank} seed {self.recipe.seed}"
+        note = f", {self.note}," if self.note else ""
+        return f"{self.preset} {self.config.format}{rank}{note} seed {self.recipe.seed}"
 
     @property
     def name(self) -> str:
         """Of its folder: the same for the same training, wherever the corpus was found."""
         parts = {**dataclasses.asdict(self), "data": None}
+        del parts["note"]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return f"{self.preset}-{self.config.format}-seed{self.recipe.seed}-{digest[:12]}"
 

@@ -51,7 +51,9 @@ class RunOptions:
         if not 1 <= self.jobs <= cores:
             raise UserError(f"--jobs: expected 1 to {cores}, the cores there are to use, found {self.jobs}")
 
-    def jobs_for(self, name: str, corpus: Corpus, changes: Mapping[str, Any] | None = None) -> list[Job]:
+    def jobs_for(
+        self, name: str, corpus: Corpus, changes: Mapping[str, Any] | None = None, note: str = ""
+    ) -> list[Job]:
         """A job for each seed: the preset and the recipe with ``changes``, by field of either.
 
         Raises:
@@ -69,8 +71,8 @@ class RunOptions:
         recipe = dataclasses.replace(recipe, peak_learning_rate=peak, warm_up=recipe.rise())
         sentences = len(corpus.train[: self.limit])
         return [
-            Job(name, config, dataclasses.replace(recipe, seed=seed), self.data, corpus.digest, sentences)
-            for seed in self.seeds
+            Job(name, config, of_seed, self.data, corpus.digest, sentences, note)
+            for of_seed in (dataclasses.replace(recipe, seed=seed) for seed in self.seeds)
         ]
 
     def train(self, jobs: Sequence[Job], out: Output) -> dict[Job, Result]:

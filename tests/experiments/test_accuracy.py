@@ -1,0 +1,344 @@
+"""The studies of accuracy: their arithmetic on invented results, and one real training that is broken off."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from experiments import ablation, accuracy, processes, runs
+from experiments.ablation import VARIANTS, Ablation
+from experiments.accuracy import Accuracy
+from experiments.processes import Job, code_version, train_all
+from experiments.runs import RunOptions
+from ttjax.costs import model_costs
+from ttjax.data import travel_corpus
+from ttjax.errors import UserError
+from ttjax.output import Output, write_json
+
+CORPUS = travel_corpus()
+# By seed: what is added to every score of the invented trainings.
+LUCK = {0: 0.0, 1: 0.02, 4: 0.07}
+
+
+def invented(job: Job) -> dict[str, Any]:
+    """A result with dev scores that fall from epoch to epoch, and test scores that are 0.1 lower."""
+    base = 0.8 + LUCK[job.recipe.seed] - 0.05 * (job.recipe.exchange == 0) * (1 + job.recipe.seed)
+
+    def scores(epoch: int, lower: float = 0.0) -> dict[str, float]:
+        return {"intent_accuracy": base - 0.01 * epoch - lower, "slot_f1": base - 0.02 * epoch - lower}
+
+    epochs = [{"epoch": e, "loss": 1 / e, "dev": scores(e)} for e in range(1, job.recipe.epochs + 1)]
+    return {
+        "preset": job.preset,
+        "format": job.config.format,
+        "parameters": model_costs(job.config).parameters,
+        "data": {"name": "invented", "digest": job.digest, "train_sentences": job.sentences},
+        "seed": job.recipe.seed,
+        "recipe": dataclasses.asdict(job.recipe),
+        "versions": {"jax": "1"},
+        "epochs": epochs,
+        "test": scores(job.recipe.epochs, 0.1),
+        "best": {"epoch": 1, "dev": scores(1), "test": scores(1, 0.1)},
+        "commits": ["abc"] if job.recipe.seed < 4 else ["abc", "def-dirty"],
+        "cpu": "slow",
+    }
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """All that is asked to be trained, which is invented instead."""
+    seen: list[Job] = []
+
+    def invent(jobs: Sequence[Job], folder: Path, at_once: int, out: Output) -> list[Any]:
+        seen.extend(jobs)
+        for job in jobs:
+            (folder / job.name).mkdir()
+            write_json(folder / job.name / "result.json", invented(job))
+        return []
+
+    monkeypatch.setattr(runs, "train_all", invent)
+    for module in (accuracy, ablation):
+        monkeypatch.setattr(module, "load_corpus", lambda *_, **__: CORPUS)
+    return seen
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Callable[..., RunOptions]:
+    def make(**changes: Any) -> RunOptions:
+        common = {"seeds": (0, 1, 4), "recipe": ("epochs=2",), "data": "travel", "limit": 60}
+        return RunOptions(**{**common, "runs": tmp_path / "runs", **changes})
+
+    return make
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plots, which take longer than the rest of a study."""
+    monkeypatch.setattr(accuracy, "draw", lambda *_: None)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_rows_are_means_over_seeds(
+    trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path
+) -> None:
+    study = Accuracy(preset="tiny", ranks=(3, 2), options=options(), out=tmp_path)
+    assert study.run() == 0 and len(trained) == 9
+    (row,) = read(tmp_path / "accuracy.json")
+    assert (row["preset"], row["format"], row["seeds"]) == ("tiny", "tt", [0, 1, 4])
+    assert row["commit"] == "abc+def-dirty" and row["machines"] == [{"cpu": "slow", "jax": "1"}]
+    assert (row["intent"], row["slot_f1"]) == pytest.approx((71.0, 69.0))
+    assert row["intent_range"] == pytest.approx([68.0, 75.0])
+    assert row["slot_f1_range"] == pytest.approx([66.0, 73.0])
+    assert (row["dev_intent"], row["dev_slot_f1"]) == pytest.approx((81.0, 79.0))
+    best = row["best_on_dev"]
+    assert best["epochs"] == [1, 1, 1] and (best["intent"], best["dev_intent"]) == pytest.approx((72.0, 82.0))
+    assert row["recipe"]["epochs"] == 2 and "seed" not in row["recipe"]
+
+    (curve,) = read(tmp_path / "accuracy_by_epoch.json")
+    assert row == {name: value for name, value in curve.items() if name != "by_epoch"}
+    assert [point["epoch"] for point in curve["by_epoch"]] == [1, 2]
+    assert curve["by_epoch"][0]["dev_slot_f1_range"] == pytest.approx([78.0, 85.0])
+    assert curve["by_epoch"][1]["loss"] == 0.5
+
+    by_rank = read(tmp_path / "accuracy_by_rank.json")
+    assert [row["rank"] for row in by_rank] == [2, 3]
+    assert by_rank[0]["parameters"] < by_rank[1]["parameters"]
+    for name in ("accuracy_by_epoch", "accuracy_by_rank"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_other_models_add_rows_and_train_nothing_twice(
+    trained: list[Job],
+    options: Callable[..., RunOptions],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Accuracy(("epoch",), preset="tiny", options=options(), out=tmp_path).run()
+    (tensor,) = read(tmp_path / "accuracy.json")
+    trained.clear()
+    Accuracy(("epoch",), ("dense",), preset="tiny", options=options(), out=tmp_path).run()
+    assert {job.config.format for job in trained} == {"dense"}
+    rows = read(tmp_path / "accuracy.json")
+    assert [row["format"] for row in rows] == ["dense", "tt"] and rows[1] == tensor
+    # The formats have each their own peak, which makes no other recipe.
+    assert "another recipe" not in capsys.readouterr().out
+    trained.clear()
+    Accuracy(("epoch",), ("tt",), preset="tiny", options=options(seeds=(1,)), out=tmp_path).run()
+    assert trained == [] and read(tmp_path / "accuracy.json")[1]["seeds"] == [1]
+    changed = options(recipe=("epochs=3",))
+    Accuracy(("epoch",), ("dense",), preset="tiny", options=changed, out=tmp_path).run()
+    assert "its row tiny tt is an earlier one, of another recipe" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_presets_own_rank_is_trained_once(
+    trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path
+) -> None:
+    Accuracy(blocks=(2,), ranks=(12,), options=options(seeds=(0,)), out=tmp_path).run()
+    assert [job.label for job in trained] == ["enc2 tt rank 12 seed 0"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '[{"data": 1}]', "["])
+def test_a_file_that_is_no_studys_stays(
+    text: str, trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path
+) -> None:
+    file = tmp_path / "accuracy_by_epoch.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match="expected rows of a study"):
+        Accuracy(preset="tiny", options=options(), out=tmp_path).run()
+    assert trained == [] and file.read_text() == text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_rows_of_other_data_are_not_mixed(
+    trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path
+) -> None:
+    Accuracy(("epoch",), preset="tiny", options=options(limit=None), out=tmp_path).run()
+    before, _ = (tmp_path / "accuracy.json").read_text(), trained.clear()
+    with pytest.raises(UserError, match="found rows of other data: choose another --out"):
+        Accuracy(("epoch",), preset="tiny", options=options(), out=tmp_path).run()
+    assert trained == [] and (tmp_path / "accuracy.json").read_text() == before
+
+
+def test_an_ablation_compares_seed_by_seed(
+    trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Ablation("tiny", variants=("no exchanged values", "no word dropout"), options=options())
+    dataclasses.replace(study, out=tmp_path).run()
+    full, without, same = read(tmp_path / "ablation.json")
+    assert [full["variant"], without["variant"]] == ["full recipe", "no exchanged values"]
+    assert full["intent_difference"] == same["intent_difference"] == 0
+    # 5, 10 and 25 points less for the seeds 0, 1 and 4.
+    assert without["slot_f1_difference"] == pytest.approx(-40 / 3, abs=1e-3)
+    assert without["slot_f1_difference_range"] == pytest.approx([-25, -5])
+    assert without["dev_slot_f1"] == pytest.approx(79.0 - 40 / 3, abs=1e-3)
+    assert without["changes"] == {"exchange": 0.0} and "slot_f1" not in full
+    assert (tmp_path / "ablation.png").stat().st_size > 1000
+    so_already = options(recipe=("epochs=2", "word_dropout=0"), seeds=(0,))
+    dataclasses.replace(study, out=tmp_path, options=so_already).run()
+    assert "since the recipe is so already: no word dropout" in capsys.readouterr().out
+    assert len(read(tmp_path / "ablation.json")) == 2
+
+
+def test_each_variant_changes_the_recipe_as_it_is() -> None:
+    full = RunOptions(seeds=(0,)).jobs_for("enc2", CORPUS)
+    for name, changes in VARIANTS.items():
+        assert RunOptions(seeds=(0,)).jobs_for("enc2", CORPUS, changes) != full, name
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seeds": ()}, "--seeds: expected one or more different numbers"),
+        ({"seeds": (1, 1)}, "--seeds: expected one or more different numbers"),
+        ({"limit": 0}, "--limit: expected a whole number from 1 up, found 0"),
+        ({"jobs": 0}, "--jobs: expected 1 to "),
+        ({"jobs": 10_000}, "--jobs: expected 1 to "),
+        ({"recipe": ("epochs",)}, "--recipe: expected FIELD=VALUE"),
+        ({"recipe": ("epochs=1.5",)}, "--recipe: expected FIELD=VALUE with a int"),
+        ({"recipe": ("epoch=1",)}, "recipe: expected one of optimizer, .*, found 'epoch'"),
+        ({"recipe": ("seed=1",)}, "and --seeds for seeds"),
+        ({"recipe": ("epochs=0",)}, "epochs: expected a whole number from 1 up"),
+        ({"runs": Path("/dev/null/runs")}, "--runs: can't make the folder"),
+    ],
+)
+def test_options_of_trainings_that_are_refused(
+    wrong: dict[str, Any],
+    message: str,
+    trained: list[Job],
+    options: Callable[..., RunOptions],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        Accuracy(preset="tiny", options=options(**wrong), out=tmp_path).run()
+    assert trained == [] and not (tmp_path / "accuracy.json").exists()
+
+
+def test_options_of_studies_that_are_refused(
+    trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path
+) -> None:
+    for study, message in [
+        (Accuracy(blocks=(3,), options=options(), out=tmp_path), "unknown preset 'enc3'"),
+        (Accuracy(formats=(), options=options(), out=tmp_path), "--formats: expected one or more"),
+        (Accuracy(out=tmp_path / "none"), "--out: expected an existing folder"),
+        (Ablation(variants=("x",), options=options(), out=tmp_path), "--variants: expected some of no ex"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            study.run()
+    assert trained == []
+
+
+def test_a_job_keeps_its_folder_wherever_the_corpus_is(options: Callable[..., RunOptions]) -> None:
+    (job,) = options(seeds=(0,)).jobs_for("tiny", CORPUS)
+    assert dataclasses.replace(job, data="/elsewhere").name == job.name
+    recipe = dataclasses.replace(job.recipe, word_dropout=0.5)
+    for other in (
+        dataclasses.replace(job, recipe=recipe),
+        dataclasses.replace(job, config=job.config.with_rank(2)),
+        dataclasses.replace(job, sentences=61),
+        dataclasses.replace(job, digest="0"),
+    ):
+        assert other.name != job.name
+
+
+def test_a_broken_training_goes_on_where_it_was(
+    options: Callable[..., RunOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = options(seeds=(3,), recipe=("epochs=8", "average=0"))
+    (job,) = one.jobs_for("tiny", CORPUS, {"format": "dense", "n_blocks": 1})
+    folder = tmp_path / "runs" / job.name
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    # So that the second training need not compile all of what the first has compiled.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setattr(processes, "code_version", iter(["before", "after"]).__next__)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(processes._Board, "epoch", interrupt)
+        one.train([job], Output(None))
+    assert (folder / "checkpoint.safetensors").exists() and not (folder / "result.json").exists()
+
+    out = Output(None)
+    out.console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    result = one.train([job, job], out)[job]
+    assert [row["epoch"] for row in result["epochs"]] == list(range(1, 9))
+    assert result["seed"] == 3 and result["commits"] == ["before", "after"]
+    log = (folder / "log.txt").read_text()
+    assert log.count("resume: ") == 1 and log.count("epoch 1: ") == 1
+    shown = out.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0/1 runs" in shown and "1/1 runs, 8/8 epochs" in shown and "tiny dense seed 3: epoch 8: " in shown
+    monkeypatch.setattr(runs, "train_all", lambda jobs, *_: [(job, "trained again") for job in jobs])
+    assert one.train([job], Output(None)) == {job: result}
+
+
+def test_a_failed_training_stops_no_other(options: Callable[..., RunOptions], tmp_path: Path) -> None:
+    nowhere = options(seeds=(0, 1), data=str(tmp_path / "nowhere"))
+    jobs = nowhere.jobs_for("tiny", CORPUS)
+    with pytest.raises(UserError, match="2 of 2 trainings failed") as caught:
+        nowhere.train(jobs, Output(None))
+    for job in jobs:
+        assert f"{job.label} ({tmp_path / 'runs' / job.name / 'log.txt'}): {tmp_path}" in str(caught.value)
+    assert "Traceback" not in str(caught.value) and "status 2" in str(caught.value)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_trainings_at_once_have_a_core_each(
+    options: Callable[..., RunOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned = processes._LAUNCH.partition("from experiments")[0]
+    told = f"{pinned} import time; time.sleep(1); print(os.sched_getaffinity(0)); sys.exit(3)"
+    monkeypatch.setattr(processes, "_LAUNCH", told)
+    jobs = options(seeds=(0, 1)).jobs_for("tiny", CORPUS)
+    failed = train_all(jobs, tmp_path, 2, Output(None))
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    assert sorted(why for _, why in failed) == [f"{{{core}}} (status 3)" for core in cores]
+
+
+def test_the_commit_says_whether_files_differ_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=/dev/null"]
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    results = tmp_path / "experiments" / "results"
+    results.mkdir(parents=True)
+    monkeypatch.setattr(processes, "__file__", str(tmp_path / "experiments" / "processes.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert code_version() == "unknown"
+    git("init", "-q")
+    (results / "accuracy.json").write_text("[]")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    assert code_version() == git("rev-parse", "--short", "HEAD")
+    (results / "accuracy.json").write_text("[1]")
+    assert code_version() == git("rev-parse", "--short", "HEAD")
+    (tmp_path / "new.py").touch()
+    assert code_version() == git("rev-parse", "--short", "HEAD") + "-dirty"
+
+
+def test_a_training_ends_when_its_study_is_killed(options: Callable[..., RunOptions], tmp_path: Path) -> None:
+    """Its standard input, which the study holds open, ends with the study."""
+    (job,) = options(seeds=(0,)).jobs_for("tiny", CORPUS)
+    write_json(tmp_path / "job.json", {"job": dataclasses.asdict(job), "commits": []})
+    core = min(os.sched_getaffinity(0))
+    command = [sys.executable, "-c", processes._LAUNCH, str(core), str(tmp_path)]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
