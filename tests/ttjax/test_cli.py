@@ -78,7 +78,7 @@ def test_a_model_that_does_not_fit(
         (["--word-dropout", "1"], "word dropout: expected a probability from 0 to below 1, found 1.0"),
         (["--optimizer", "sdg"], "unknown optimizer 'sdg': expected one of sgd, momentum"),
         (["--schedule", "line"], "unknown schedule 'line': expected one of linear, cosine, constant"),
-        (["--warm-up", "17"], "warm-up: expected from 0 to 40 epochs, found 17.0"),
+        (["--warm-up", "41"], "warm-up: expected from 0 to 40 epochs, found 41.0"),
         (["--seed", "-1"], "seed: expected a whole number from 0 to 2^32 - 1, found -1"),
         (["--lr", "1e30"], "training diverged: expected a finite loss"),
     ],
