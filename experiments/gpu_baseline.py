@@ -32,9 +32,8 @@ from experiments.gpu_training import Job, measure, measure_peak
 from experiments.processes import code_version
 from experiments.runs import check_results_folder
 from ttjax.cli import exit_status
-from ttjax.cli_model import checked_flow
 from ttjax.config import Format, preset
-from ttjax.contraction import Flow
+from ttjax.contraction import Flow, checked_flow
 from ttjax.costs import MEGABYTE
 from ttjax.data import load_corpus
 from ttjax.errors import UserError

@@ -65,10 +65,8 @@ class RunOptions:
         config = preset(name).replace(**of_config)
         for field in of_recipe:
             _check_field(field)
-        recipe = Recipe(**of_recipe)
-        # Written down, as `ttjax train` does: with another default, later, it is another job.
-        peak = recipe.peak(config.format)
-        recipe = dataclasses.replace(recipe, peak_learning_rate=peak, warm_up=recipe.rise())
+        # Written out: with another default, later, it is another job.
+        recipe = Recipe(**of_recipe).written_out(config.format)
         sentences = len(corpus.train[: self.limit])
         return [
             Job(name, config, of_seed, self.data, corpus.digest, sentences, note)

@@ -12,8 +12,9 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from ttjax.cli_model import ModelArgs, checked_flow
+from ttjax.cli_model import ModelArgs
 from ttjax.config import ModelConfig
+from ttjax.contraction import checked_flow
 from ttjax.costs import MEGABYTE, LinearCosts, ModelCosts, linear_layer_costs, model_costs
 from ttjax.output import Output
 

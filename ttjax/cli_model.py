@@ -6,10 +6,9 @@ Checked by ``ModelConfig`` and ``preset``, so that a wrong choice is one line of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any
 
 from ttjax.config import ModelConfig, preset
-from ttjax.contraction import Flow
 from ttjax.errors import UserError
 
 # Options that replace the ModelConfig field of the same name.
@@ -83,17 +82,6 @@ class ModelArgs:
             "embedding-rank", self.embedding_rank, "ttm-ranks", self.ttm_ranks, n_cores
         )
         return start.replace(**{name: value for name, value in changes.items() if value is not None})
-
-
-def checked_flow(flow: str) -> Flow:
-    """The contraction flow of that name.
-
-    Raises:
-        UserError: there is none.
-    """
-    if flow not in get_args(Flow):
-        raise UserError(f"unknown flow {flow!r}: expected one of {', '.join(get_args(Flow))}")
-    return cast(Flow, flow)
 
 
 def _ranks(

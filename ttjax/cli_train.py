@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import tyro
 
 from ttjax.checkpoint import check_same, read_checkpoint
-from ttjax.cli_model import ModelArgs, checked_flow
+from ttjax.cli_model import ModelArgs
+from ttjax.contraction import checked_flow
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, check_file
@@ -121,10 +122,9 @@ class Train:
                 f"--schedule-epochs: expected at least {epochs}, the epochs to train, found {recipe.epochs}"
             )
         # Written down, so that a run made longer or resumed by a later version keeps what it began with.
-        peak = recipe.peak(config.format)
-        recipe = dataclasses.replace(recipe, peak_learning_rate=peak, warm_up=recipe.rise())
+        written = recipe.written_out(config.format)
         return Plan(
-            model.preset, config, recipe, epochs, self.data, self.limit, self._target(None), resumed=None
+            model.preset, config, written, epochs, self.data, self.limit, self._target(None), resumed=None
         )
 
     def _resumed(self, path: str) -> Plan:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Literal, get_args
+from typing import Literal, cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -27,9 +27,18 @@ def contract(x: X, cores: Cores, n_in: int, flow: Flow, tap: Tap = no_tap) -> Y:
     Raises:
         UserError: an unknown flow.
     """
+    return FLOWS[checked_flow(flow)](x, cores, n_in, tap)
+
+
+def checked_flow(flow: str) -> Flow:
+    """The contraction flow of that name.
+
+    Raises:
+        UserError: there is none.
+    """
     if flow not in FLOWS:
-        raise UserError(f"unknown flow {flow!r}: expected one of {', '.join(get_args(Flow))}")
-    return FLOWS[flow](x, cores, n_in, tap)
+        raise UserError(f"unknown flow {flow!r}: expected one of {', '.join(FLOWS)}")
+    return cast(Flow, flow)
 
 
 def dense(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import get_args
 
 import optax
 
 from ttjax.config import Format, ModelConfig
-from ttjax.contraction import Flow
+from ttjax.contraction import Flow, checked_flow
 from ttjax.errors import UserError
 from ttjax.optimizers import ENDLESS, OPTIMIZERS, check_name, make_optimizer, make_schedule
 from ttjax.train import check_seed
@@ -70,8 +69,7 @@ class Recipe:
         if not 0 <= self.average <= 1:
             raise UserError(f"average: expected a share of the epochs from 0 to 1, found {self.average}")
         check_seed(self.seed)
-        if self.flow not in get_args(Flow):
-            raise UserError(f"unknown flow {self.flow!r}: expected one of {', '.join(get_args(Flow))}")
+        checked_flow(self.flow)
 
     def peak(self, form: Format) -> float:
         """The peak learning rate; where none is given, one for the optimizer and the model's format."""
@@ -84,6 +82,10 @@ class Recipe:
     def rise(self) -> float:
         """Epochs of warm-up; where none are given, 2, or half of the epochs if that is less."""
         return min(2.0, self.epochs / 2) if self.warm_up is None else self.warm_up
+
+    def written_out(self, form: Format) -> Recipe:
+        """The same recipe with no field left to a default that depends on the others or on the format."""
+        return dataclasses.replace(self, peak_learning_rate=self.peak(form), warm_up=self.rise())
 
     def averaged(self, epoch: int) -> int:
         """How many epochs' parameters the average holds after ``epoch`` of them: always its own at least."""
