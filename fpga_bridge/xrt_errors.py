@@ -19,6 +19,8 @@ from fpga_bridge.kernel_interface import (
 )
 from ttjax import UserError
 
+# As which pyxrt, the vendor's or ours, hands on what XRT throws.
+_OF_XRT = (RuntimeError, OSError, ValueError)
 _BUSY = ("busy", "resource temporarily", "exclusive", "in use", "operation not permitted")
 _WRONG_PLATFORM = ("interface uuid", "shell", "vbnv", "platform", "dsa")
 
@@ -40,7 +42,7 @@ def opening(address: str) -> Iterator[None]:
     """Around the opening of a device."""
     try:
         yield
-    except (RuntimeError, OSError, IndexError, ValueError) as error:
+    except (*_OF_XRT, IndexError) as error:
         raise MissingXrt(
             f"no device xrt:{address}: {_text(error)}; `xbutil examine` lists the cards that XRT sees, by BDF"
         ) from None
@@ -51,7 +53,7 @@ def loading(xclbin: object, shell: str) -> Iterator[None]:
     """Around the loading of an xclbin onto a card with that shell."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError) as error:
+    except _OF_XRT as error:
         text = _text(error)
         if _says(text, _BUSY):
             raise UserError(
@@ -70,7 +72,7 @@ def opening_kernel(xclbin: object) -> Iterator[None]:
     """Around the opening of the compute unit, which one process may hold at a time."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError) as error:
+    except _OF_XRT as error:
         text = _text(error)
         if _says(text, _BUSY):
             raise UserError(
@@ -87,7 +89,7 @@ def allocating(name: str, size: int, bank: int | None) -> Iterator[None]:
     """Around the allocation of one argument's buffer."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError, MemoryError) as error:
+    except (*_OF_XRT, MemoryError) as error:
         raise UserError(
             f"no device memory for {name}: {size} bytes in HBM[{bank}] refused ({_text(error)}); end"
             " other users of the card, or lower the examples of a call"
@@ -99,7 +101,7 @@ def transferring(name: str) -> Iterator[None]:
     """Around a transfer between host and card."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError) as error:
+    except _OF_XRT as error:
         raise UserError(
             f"transfer of {name} failed: {_text(error)}; see `dmesg`, then reset the card (`xbutil reset`)"
         ) from None
@@ -110,7 +112,7 @@ def running() -> Iterator[None]:
     """Around the start of a run and the wait for its end."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError) as error:
+    except _OF_XRT as error:
         text = _text(error)
         if _says(text, _BUSY):
             raise UserError(
