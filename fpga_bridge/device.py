@@ -38,7 +38,9 @@ class Device(Protocol):
     ) -> StepResult:
         """One SGD step on one sentence at learning rate ``rate``; the new parameters stay on the device.
 
-        ``overrides`` replaces the values at the trace points it names after they are recorded.
+        ``overrides`` replaces the values at the trace points it names after they are recorded. At padding,
+        the positions after the sentence's end, values and their gradients are nobody's: there the trace is
+        zero, and what is handed in counts as zero (``Manifest.without_padding``).
         """
         ...
 
@@ -51,7 +53,7 @@ class Device(Protocol):
         ...
 
     def infer(self, batch: Batch) -> Logits:
-        """Logits of one sentence; parameters are left alone."""
+        """Logits of one sentence, with zeros at the slots of padding; parameters are left alone."""
         ...
 
     def read(self) -> Params:

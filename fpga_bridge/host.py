@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Float32, UInt32
+from numpy.typing import ArrayLike
 
 from fpga_bridge.device import StepResult, Trace, encode_examples, stacked
 from fpga_bridge.manifest import LOSSES, Manifest, TracePoint, make_manifest
@@ -59,6 +60,7 @@ class KernelDevice(ABC):
         """One SGD step on one sentence. Overrides imply a trace.
 
         A kernel without taps has no values of its own to show: its trace is the losses and the parameters.
+        At padding the trace is zero whatever the kernel left there, and so are the values handed in.
         """
         if overrides and not self.taps:
             raise UserError(
@@ -70,11 +72,15 @@ class KernelDevice(ABC):
         # A point that the kernel fails to record stays NaN, which never agrees.
         wanted = bool(trace or overrides)
         buffer = np.full(self.manifest.words, np.nan, np.float32) if wanted and self.taps else None
-        handed_in = None if overrides is None else self.manifest.overrides(overrides)
+        length = int(batch.length)
+        handed_in = None
+        if overrides is not None:
+            handed_in = self.manifest.overrides(self.manifest.without_padding(overrides, length))
         self._run(STEP, examples=examples, results=results, trace=buffer, overrides=handed_in)
         joint, intent, slot = (float(loss) for loss in results[1:])
         if buffer is not None:
-            return StepResult(joint, intent, slot, self.manifest.read(buffer))
+            recorded = self.manifest.without_padding(self.manifest.read(buffer), length)
+            return StepResult(joint, intent, slot, recorded)
         return StepResult(joint, intent, slot, self._outside(results[1:]) if wanted else None)
 
     def steps(self, batch: Batch, rates: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:
@@ -87,18 +93,18 @@ class KernelDevice(ABC):
         return self._over_examples(STEP, examples, LOSSES_PER_EXAMPLE)
 
     def infer(self, batch: Batch) -> Logits:
-        """Logits of one sentence."""
+        """Logits of one sentence; zeros at the slots of padding."""
         logits = self.infer_all(stacked(batch))
         return Logits(logits.intent[0], logits.slots[0])
 
     def infer_all(self, batch: Batch) -> Logits:
-        """Logits of n sentences in one call (fields of ``batch`` with a leading axis n)."""
+        """Logits of n sentences in one call (fields of ``batch`` with a leading axis n), as of ``infer``."""
         n = len(batch.length)
         config = self.config
         examples = encode_examples(batch, np.zeros(n, np.float32), config)
         rows = self._over_examples(INFER, examples, logits_per_example(config))
         slots = rows[:, config.n_intents :].reshape(n, config.seq_len, config.n_slots)
-        return Logits(rows[:, : config.n_intents], slots)
+        return logits_without_padding(Logits(rows[:, : config.n_intents], slots), batch.length)
 
     def read(self) -> Params:
         """The parameters on the chip now."""
@@ -149,6 +155,13 @@ def check_status(status: float) -> None:
 def logits_per_example(config: ModelConfig) -> int:
     """Numbers that INFER writes for one example."""
     return config.n_intents + config.seq_len * config.n_slots
+
+
+def logits_without_padding(logits: Logits, length: ArrayLike) -> Logits:
+    """The logits with zeros at the slots of padding, which are nobody's; a leading axis n on all, or none."""
+    slots = np.array(logits.slots)
+    slots[np.arange(slots.shape[-2]) >= np.asarray(length)[..., None]] = 0
+    return Logits(np.asarray(logits.intent), slots)
 
 
 def visible_points(device: object, manifest: Manifest) -> tuple[TracePoint, ...]:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt32
 
+from fpga_bridge.device import Trace
 from fpga_bridge.layout import HASH_WORDS, Layout, make_layout
 from ttjax import Batch, ModelConfig, init_params, loss, trace_shapes
 from ttjax.params import linear_names, norm_names
@@ -32,7 +33,7 @@ class TracePoint:
     """One named array of the step.
 
     ``offset`` counts elements of the trace buffer; for the parameters' points it is where the parameter's
-    placement begins, laid out as in its bank.
+    placement begins, laid out as in its bank. ``token_axes``: those that run over the sentence's positions.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TracePoint:
     stage: str
     shape: tuple[int, ...]
     offset: int
+    token_axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,24 @@ class Manifest:
                 arrays[point.name] = trace[point.offset : point.offset + size].reshape(point.shape)
         return {point.name: arrays[point.name] for point in self.points}
 
+    def without_padding(self, trace: Trace, length: int) -> Trace:
+        """The same arrays with zeros at every position after the sentence's ``length`` tokens.
+
+        Nobody reads what a step has there: the kernel may leave anything, JAX computes something. So both
+        sides of a comparison, and values handed in, pass through here. Arrays with such positions are copied;
+        one that fits no point of its name is handed on, for others to refuse.
+        """
+        if length >= self.layout.config.seq_len:
+            return trace
+        kept = dict(trace)
+        for name, array in trace.items():
+            point = self.by_name.get(name)
+            if point is not None and point.token_axes and array.shape == point.shape:
+                kept[name] = np.array(array)
+                for axis in point.token_axes:
+                    np.moveaxis(kept[name], axis, 0)[length:] = 0
+        return kept
+
     def overrides(self, arrays: Mapping[str, np.ndarray]) -> UInt32[np.ndarray, " words"]:
         """The override buffer for the points named; every other element is KEEP.
 
@@ -98,16 +118,23 @@ class Manifest:
 def make_manifest(config: ModelConfig) -> Manifest:
     """The manifest of a config's bidirectional step."""
     layout = make_layout(config)
-    values = {name: shape.shape for name, shape in _value_shapes(config).items()}
+    values = _value_shapes(config, config.seq_len)
+    # An axis over the sentence's positions is one that gets shorter with less padding.
+    shorter = _value_shapes(config, config.seq_len - 1)
+    token_axes = {
+        name: tuple(axis for axis, size in enumerate(shape) if size != shorter[name][axis])
+        for name, shape in values.items()
+    }
     points: list[TracePoint] = []
     offset = 0
     for name, shape in values.items():
-        points.append(TracePoint(name, "value", stage_of(name), shape, offset))
+        points.append(TracePoint(name, "value", stage_of(name), shape, offset, token_axes[name]))
         offset += prod(shape)
     backward = [name for name in reversed(values) if name not in LOSSES and not _of_frozen(name, config)]
     gradients: list[TracePoint] = []
     for name in backward:
-        gradients.append(TracePoint(f"d_{name}", "value_gradient", stage_of(name), values[name], offset))
+        place = (stage_of(name), values[name], offset, token_axes[name])
+        gradients.append(TracePoint(f"d_{name}", "value_gradient", *place))
         offset += prod(values[name])
     of_layer: dict[str, list[TracePoint]] = {}
     updated = []
@@ -175,8 +202,10 @@ def tap_offsets(manifest: Manifest) -> dict[str, list[int]]:
     return tables
 
 
-def _value_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
+def _value_shapes(config: ModelConfig, padded_to: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the values of a sentence padded to so many positions, in order of execution."""
     params = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-    tokens = jnp.zeros(config.seq_len, jnp.int32)
+    tokens = jnp.zeros(padded_to, jnp.int32)
     batch = Batch(tokens, jnp.int32(2), jnp.int32(0), tokens)
-    return trace_shapes(lambda p, tap: loss(p, batch, config, tap=tap), params)
+    shapes = trace_shapes(lambda p, tap: loss(p, batch, config, tap=tap), params)
+    return {name: shape.shape for name, shape in shapes.items()}

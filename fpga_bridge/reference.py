@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Float32
 
 from fpga_bridge.device import StepResult, Trace
+from fpga_bridge.host import logits_without_padding
 from fpga_bridge.manifest import LOSSES, make_manifest
 from ttjax import (
     Batch,
@@ -38,7 +39,7 @@ class JaxDevice:
     def __init__(self, config: ModelConfig, dtype: type[np.floating] = np.float32) -> None:
         self.config = config
         self.dtype = np.dtype(dtype)
-        self._names = [point.name for point in make_manifest(config).points]
+        self._manifest = make_manifest(config)
         self._params: Params | None = None
 
     def load(self, params: Params) -> None:
@@ -50,9 +51,11 @@ class JaxDevice:
     def step(
         self, batch: Batch, rate: float, *, trace: bool = False, overrides: Trace | None = None
     ) -> StepResult:
-        """One SGD step; trace points in the dtype of this device."""
+        """One SGD step; trace points in the dtype of this device, zero at padding as on all devices."""
+        length = int(batch.length)
+        handed_in = self._manifest.without_padding(overrides or {}, length)
         with self._precision():
-            arrays = {name: jnp.asarray(array, self.dtype) for name, array in (overrides or {}).items()}
+            arrays = {name: jnp.asarray(array, self.dtype) for name, array in handed_in.items()}
             points, self._params = _traced_step(
                 self._held(),
                 _on_device(batch),
@@ -60,9 +63,11 @@ class JaxDevice:
                 arrays,
                 self.config,
             )
-        recorded: Trace = {name: np.asarray(points[name]) for name in self._names}
+        recorded: Trace = {point.name: np.asarray(points[point.name]) for point in self._manifest.points}
         joint, intent, slot = (float(recorded[name]) for name in ("loss", "intent_loss", "slot_loss"))
-        return StepResult(joint, intent, slot, recorded if trace or overrides else None)
+        wanted = bool(trace or overrides)
+        shown = self._manifest.without_padding(recorded, length) if wanted else None
+        return StepResult(joint, intent, slot, shown)
 
     def steps(self, batch: Batch, rates: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:
         """Runs n SGD steps one after the other: joint, intent and slot loss of each."""
@@ -73,10 +78,10 @@ class JaxDevice:
         return np.array(losses, np.float32).reshape(-1, 3)
 
     def infer(self, batch: Batch) -> Logits:
-        """Logits of one sentence."""
+        """Logits of one sentence; zeros at the slots of padding."""
         with self._precision():
             logits = _infer(self._held(), _on_device(batch), self.config)
-        return Logits(np.asarray(logits.intent), np.asarray(logits.slots))
+        return logits_without_padding(logits, batch.length)
 
     def read(self) -> Params:
         """The parameters now, rounded to float32."""

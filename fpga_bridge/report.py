@@ -55,7 +55,7 @@ def summary(report: Report, device: str = "csim") -> list[str]:
     points = len({c.name for c in report.comparisons})
     worst = max((c.excess for c in report.comparisons if c.excess is not None), default=0.0)
     lines = [
-        f"{report.mode}: {report.steps} steps, {points} trace points each; allowed:"
+        f"{report.mode}: {report.steps} steps, {points} trace points each, padding left out; allowed:"
         f" {report.criterion.multiple:g} times float32's own error + {report.criterion.floor:g} epsilon;"
         f" the worst point uses {100 * worst:.0f} % of that",
     ]

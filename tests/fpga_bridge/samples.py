@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from fpga_bridge.agreement import Comparison, Criterion, compare_step
 from fpga_bridge.csim import CsimDevice
 from fpga_bridge.device import Device, Trace
+from fpga_bridge.manifest import TracePoint
 from fpga_bridge.reference import JaxDevice
 from ttjax import Batch, ModelConfig, Params, flatten, preset, unflatten
 from ttjax.params import parameter_shapes
@@ -186,6 +187,24 @@ def sentences(config: ModelConfig, n: int, seed: int = 0, lengths: list[int] | N
 def one_of(batch: Batch, n: int = 0) -> Batch:
     """Sentence n of a batch."""
     return Batch(*(np.asarray(field)[n] for field in batch))
+
+
+def token_axes_of(point: str) -> tuple[int, ...]:
+    """Which axes of a trace point run over the positions of the sentence, told from its name alone."""
+    name = point.removeprefix("d_")
+    part = name.rpartition(".")[2]
+    if part in ("scores", "probs"):
+        return (1, 2)
+    # Merged halves are of the layer, the intent's values of [CLS].
+    if part in ("left", "right") or name.endswith("loss") or name.startswith("intent_"):
+        return ()
+    return (0,)
+
+
+def is_padding(point: TracePoint, length: int) -> np.ndarray:
+    """True at the elements of a value or its gradient that stand after the sentence's end."""
+    position = np.indices(point.shape)
+    return np.any([position[axis] >= length for axis in token_axes_of(point.name)], axis=0)
 
 
 def rates(n: int) -> np.ndarray:

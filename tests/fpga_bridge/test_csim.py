@@ -193,6 +193,17 @@ def test_inference_leaves_the_parameters_alone_and_agrees_with_jax(device: CsimD
         np.testing.assert_allclose(one.slots, expected.slots, rtol=0, atol=3e-5)
 
 
+@pytest.mark.parametrize("lengths", [[2, TINY.seq_len, 5]])
+def test_slot_logits_are_zero_at_padding_and_nowhere_else(device: CsimDevice, lengths: list[int]) -> None:
+    batch, jax = sentences(TINY, len(lengths), lengths=lengths), JaxDevice(TINY)
+    is_token = np.arange(TINY.seq_len) < np.array(lengths)[:, None]
+    for one in (device, jax):
+        one.load(random_params(TINY))
+        slots = np.stack([one.infer(one_of(batch, n)).slots for n in range(len(lengths))])
+        np.testing.assert_array_equal(np.any(slots, axis=-1), is_token)
+    np.testing.assert_array_equal(np.any(device.infer_all(batch).slots, axis=-1), is_token)
+
+
 def test_inference_gives_the_logits_of_the_traced_step(device: CsimDevice) -> None:
     batch = one_of(sentences(TINY, 1))
     device.load(random_params(TINY))
@@ -298,7 +309,9 @@ def test_the_build_without_taps_gives_the_same_bits(device: CsimDevice, tmp_path
     expected = device.infer_all(batch)
     rows = logits[1:].reshape(4, -1)
     assert same_bits(rows[:, : TINY.n_intents], expected.intent)
-    assert same_bits(rows[:, TINY.n_intents :], expected.slots.reshape(4, -1))
+    slots = rows[:, TINY.n_intents :].reshape(expected.slots.shape)
+    is_token = np.arange(TINY.seq_len) < batch.length[:, None]
+    assert same_bits(slots[is_token], expected.slots[is_token])
 
 
 def build_untapped(config: ModelConfig, folder: Path) -> ctypes.CDLL:

@@ -6,18 +6,31 @@ Liars wrap the compiled kernel and spoil one thing each.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fpga_bridge.agreement import Criterion
+from fpga_bridge.agreement import Comparison, Criterion
 from fpga_bridge.csim import CsimDevice
 from fpga_bridge.device import StepResult, Trace
 from fpga_bridge.lockstep import Report, cosimulate
-from fpga_bridge.manifest import make_manifest
+from fpga_bridge.manifest import TracePoint, make_manifest
 from fpga_bridge.reference import JaxDevice
 from fpga_bridge.report import KINDS, describe, stage_table, summary, to_json
-from tests.fpga_bridge.samples import TINY, random_params, rates, same_bits, sentences
+from tests.fpga_bridge.samples import (
+    RATE,
+    TINY,
+    Trio,
+    is_padding,
+    one_of,
+    random_params,
+    rates,
+    same_bits,
+    sentences,
+)
 from ttjax import Batch, Params, UserError
 from ttjax.data import build_vocabulary, config_for, encode, load_corpus
 
@@ -116,7 +129,7 @@ class Spoils(CsimDevice):
             del points[self.point]
         else:
             array = points[self.point].copy()
-            array.reshape(-1)[-1] = np.nan if self.what == "nan" else array.reshape(-1)[-1] * 1.01 + 1e-3
+            array.reshape(-1)[0] = np.nan if self.what == "nan" else array.reshape(-1)[0] * 1.01 + 1e-3
             points[self.point] = array
         return StepResult(result.loss, result.intent_loss, result.slot_loss, points)
 
@@ -152,12 +165,88 @@ def test_a_device_that_lies_about_one_point_is_caught_there(point: str, what: st
     assert describe(first).startswith(f"step 1, stage {first.stage} ({KINDS[first.kind]}), {point}")
 
 
+class LeavesStale(CsimDevice):
+    """A kernel that leaves ``number`` in its trace buffer at the ``places`` set, whatever it computed."""
+
+    places = np.array([], int)
+    number = 0.0
+
+    def _run(self, command: int, *, trace: np.ndarray | None = None, **buffers: Any) -> None:
+        super()._run(command, trace=trace, **buffers)
+        if trace is not None:
+            trace[self.places] = self.number
+
+
+@pytest.fixture(scope="module")
+def stale() -> Trio:
+    return Trio(TINY, LeavesStale(TINY))
+
+
+OVER_POSITIONS = [p for p in make_manifest(TINY).points if p.token_axes]
+
+
+@given(st.data(), st.integers(2, TINY.seq_len - 1))
+@settings(max_examples=8)
+def test_numbers_at_padding_change_no_verdict_and_far_ones_elsewhere_do(
+    stale: Trio, data: st.DataObject, length: int
+) -> None:
+    device, sentence = stale.device, one_of(sentences(TINY, 1, length, [length]))
+    assert isinstance(device, LeavesStale)
+
+    def compared(places: np.ndarray, number: float) -> dict[str, Comparison]:
+        device.places, device.number = places, number
+        return stale.compare(random_params(TINY), sentence)
+
+    def places(point: TracePoint, where: np.ndarray) -> np.ndarray:
+        return point.offset + np.flatnonzero(where)
+
+    clean = compared(np.array([], int), 0.0)
+    assert [name for name, c in clean.items() if not c.agree] == []
+
+    padding = np.concatenate([places(p, is_padding(p, length)) for p in OVER_POSITIONS])
+    assert compared(padding, data.draw(st.floats(width=32))) == clean
+
+    point = data.draw(st.sampled_from(OVER_POSITIONS))
+    one = data.draw(st.sampled_from(places(point, ~is_padding(point, length)).tolist()))
+    far = compared(np.array([one]), data.draw(st.sampled_from([1e6, -1e6, np.nan, np.inf])))
+    assert [name for name, c in far.items() if not c.agree] == [point.name]
+
+
+def test_both_sides_show_zeros_at_padding() -> None:
+    """In what is kept of a failing step too."""
+    length = 4
+    report = cosimulate(
+        Spoils("loss", "shift"), random_params(TINY), sentences(TINY, 1, lengths=[length]), rates(1)
+    )
+    for side, trace in report.failing.items():
+        for point in OVER_POSITIONS:
+            assert not np.any(trace[point.name][is_padding(point, length)]), (side, point.name)
+            assert np.any(trace[point.name]), (side, point.name)
+
+
+def test_the_summary_says_that_padding_is_left_out() -> None:
+    assert "padding left out" in summary(run(CsimDevice(TINY), n=1))[0]
+
+
+def test_values_handed_in_at_padding_count_as_zero() -> None:
+    """Else a gradient handed in there would reach the parameters. (JAX does the same: test_stages.py.)"""
+    length, device = 4, CsimDevice(TINY)
+    sentence = one_of(sentences(TINY, 1, lengths=[length]))
+    array = np.random.default_rng(0).standard_normal((TINY.seq_len, TINY.d_model)).astype(np.float32)
+    zeroed = np.where(np.arange(TINY.seq_len)[:, None] < length, array, np.float32(0))
+    traces = []
+    for handed_in in (array, zeroed):
+        device.load(random_params(TINY))
+        traces.append(device.step(sentence, RATE, overrides={"d_slot_pre": handed_in}).trace or {})
+    assert [n for n in traces[0] if not same_bits(traces[0][n], traces[1][n])] == []
+
+
 def test_both_sides_arrays_are_kept_of_the_first_step_that_disagrees() -> None:
     report = run(Spoils("block1.gelu", "nan", at=1), n=3)
     assert report.failing.keys() == {"device", "jax", "truth"}
     for side in report.failing.values():
         assert len(side) == N_POINTS
-    assert np.isnan(report.failing["device"]["block1.gelu"][-1, -1])
+    assert np.isnan(report.failing["device"]["block1.gelu"][0, 0])
     second = [c for c in report.comparisons if c.step == 1 and c.name == "block0.q"]
     [c] = second
     assert c.worst is not None

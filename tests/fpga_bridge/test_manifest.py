@@ -18,7 +18,7 @@ from fpga_bridge.build import find_compiler
 from fpga_bridge.header import HEADER_NAME, header
 from fpga_bridge.layout import HASH_WORDS
 from fpga_bridge.manifest import KEEP, Manifest, make_manifest, tap_offsets
-from tests.fpga_bridge.samples import OTHER_CONFIGS, TINY, configs
+from tests.fpga_bridge.samples import OTHER_CONFIGS, TINY, configs, is_padding, token_axes_of
 from ttjax import ModelConfig, preset
 from ttjax.params import linear_names
 
@@ -119,6 +119,32 @@ def test_an_override_that_fits_no_point_is_refused() -> None:
         MANIFEST.overrides({"block0.q": np.zeros((24, 10), np.float32)})
     with pytest.raises(ValueError, match="end of the step"):
         MANIFEST.overrides({"new_block0.q.bias": np.zeros(24, np.float32)})
+
+
+@pytest.mark.parametrize("name", ["tiny", "enc2", "rank_1_everywhere_and_one_word"])
+def test_values_and_their_gradients_know_their_axes_over_positions(name: str) -> None:
+    for point in make_manifest(OTHER_CONFIGS.get(name) or preset(name)).points:
+        of_values = point.kind in ("value", "value_gradient")
+        assert point.token_axes == (token_axes_of(point.name) if of_values else ()), point.name
+
+
+@pytest.mark.parametrize("length", [2, 7, TINY.seq_len])
+def test_without_padding_zeroes_what_stands_after_the_sentence_and_nothing_else(length: int) -> None:
+    """Whatever stood there; and the arrays it was given stay as they are."""
+    trace = {p.name: np.full(p.shape, np.nan, np.float64) for p in MANIFEST.points}
+    kept = MANIFEST.without_padding(trace, length)
+    assert [*kept] == [*trace]
+    for point in MANIFEST.points:
+        zero = is_padding(point, length) if point.token_axes else np.zeros(point.shape, bool)
+        np.testing.assert_array_equal(kept[point.name], np.where(zero, 0.0, np.nan), point.name)
+        assert np.isnan(trace[point.name]).all()
+        assert (kept[point.name] is trace[point.name]) == (not zero.any()), point.name
+
+
+def test_what_fits_no_point_is_handed_on_by_without_padding() -> None:
+    strange = {"block9.q": np.ones((10, 24), np.float32), "block0.probs": np.ones(5, np.float32)}
+    kept = MANIFEST.without_padding(strange, 2)
+    assert kept.keys() == strange.keys() and all(kept[name] is strange[name] for name in strange)
 
 
 def test_the_kernels_table_of_offsets_names_every_value_once() -> None:
