@@ -12,18 +12,21 @@ from fpga_bridge.cli_cosim import Cosim
 from fpga_bridge.cli_faults import Faults
 from fpga_bridge.cli_kernel import Build, Layout, Lint
 from fpga_bridge.cli_memory import Memory
+from fpga_bridge.cli_train import KernelTrain
 from ttjax.cli import exit_status
 
 DESCRIPTION = """Drive the tensor-train training kernel and hold it against JAX.
 
 Examples: fpga-bridge cosim --preset enc2 --steps 20
           fpga-bridge compare --preset enc2 --steps 20
+          fpga-bridge train --preset enc2 --epochs 10 --checkpoint run.safetensors
           fpga-bridge faults
           fpga-bridge memory --preset enc4"""
 
 _Command = (
     Annotated[Cosim, tyro.conf.subcommand("cosim")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[KernelTrain, tyro.conf.subcommand("train")]
     | Annotated[Faults, tyro.conf.subcommand("faults")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Layout, tyro.conf.subcommand("layout")]

@@ -117,10 +117,10 @@ def kernel_course(device: Device, params: Params, batch: Batch, rate: float) -> 
 
 def judge(name: str, course: Course, truth: Course) -> Finding:
     """A course's errors against the truth's."""
-    drift = {step: _error(state, truth.states[step]) for step, state in course.states.items()}
+    drift = {step: relative_distance(state, truth.states[step]) for step, state in course.states.items()}
     last = max(course.states)
     each = {
-        parameter: _error({parameter: course.states[last][parameter]}, {parameter: value})
+        parameter: relative_distance({parameter: course.states[last][parameter]}, {parameter: value})
         for parameter, value in truth.states[last].items()
         # A key's bias stays 0 in exact arithmetic: what rounding makes of it has no relative error.
         if np.sqrt(np.mean(np.square(value))) > NOISE
@@ -147,11 +147,11 @@ def _bits(course: Course) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in course.states[max(course.states)].items()}
 
 
-def _error(state: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> float:
-    """Normwise: Euclidean distance over the truth's length, or over 1 where that is zero."""
+def relative_distance(state: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> float:
+    """Of arrays by name: Euclidean distance over the truth's length, or over 1 where that is zero."""
 
     def length(arrays: Iterator[np.ndarray]) -> float:
-        return float(np.sqrt(sum(float(np.sum(np.square(array))) for array in arrays)))
+        return float(np.sqrt(sum(float(np.sum(np.square(array, dtype=float))) for array in arrays)))
 
     distance = length(np.asarray(state[name], float) - value for name, value in truth.items())
     return distance / (length(iter(truth.values())) or 1.0)

@@ -49,13 +49,19 @@ class Watch:
         self._done, self._of_steps = 0, []
         self._start = self._last = time.perf_counter()
 
-    def on_steps(self, done: Array, loss: Array) -> None:
+    def on_steps(self, done: Array | int, loss: Array | float) -> None:
         """Note that ``done`` sentences of the epoch are done, the last of them with this mean loss."""
         now, count = time.perf_counter(), int(done)
         self._of_steps.append((now - self._last) / (count - self._done))
         self._last, self._done = now, count
         note = f"loss {float(loss):.3f}  {1 / self._of_steps[-1]:.0f} sentences/s"
         self._progress.update(self._task, completed=count, note=note)
+
+    def leave_out(self) -> None:
+        """The time since the last report is no part of the epoch's."""
+        now = time.perf_counter()
+        self._start += now - self._last
+        self._last = now
 
     def end(self) -> None:
         """The epoch's last sentence is done."""

@@ -92,18 +92,26 @@ class Train:
     def run(self) -> int:
         """Train, print, write the JSON; returns exit status 0."""
         out = Output(self.json)
+        plan = self.plan()
+        run = Run.of(plan, load_corpus(plan.data, notify=out.say))
+        for line in run.facts():
+            out.say(line)
+        out.write_json(run.train(out))
+        return 0
+
+    def plan(self) -> Plan:
+        """The options, checked as far as they can be without the data.
+
+        Raises:
+            UserError: a number out of range, options that don't fit together or the checkpoint resumed.
+        """
         for name in ("epochs", "schedule_epochs", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(
                     f"--{name.replace('_', '-')}: expected a whole number from 1 up, found {value}"
                 )
-        plan = self._resumed(self.resume) if self.resume is not None else self._fresh()
-        run = Run.of(plan, load_corpus(plan.data, notify=out.say))
-        for line in run.facts():
-            out.say(line)
-        out.write_json(run.train(out))
-        return 0
+        return self._resumed(self.resume) if self.resume is not None else self._fresh()
 
     def _given(self) -> dict[str, Any]:
         """The recipe's fields that options give."""

@@ -74,13 +74,22 @@ def evaluate(
     *,
     on_chunk: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Scores of the model on a split, for a table or JSON.
+    """Scores of the model on a split, for a table or JSON; see ``score_predictor`` for the keys."""
+    return score_predictor(
+        lambda batch: predict(params, batch, config, flow, on_chunk=on_chunk), split, vocabulary, config
+    )
+
+
+def score_predictor(
+    predictor: Callable[[Batch], Predictions], split: Split, vocabulary: Vocabulary, config: ModelConfig
+) -> dict[str, Any]:
+    """Scores on a split of whatever predicts ids for n examples (leading axis n).
 
     Keys: intent_accuracy, slot_f1, slot_precision, slot_recall, token_accuracy, sentence_accuracy (shares
     from 0 to 1), and the counts sentences, words, words_cut, slots_expected, slots_predicted, slots_correct.
     """
     encoded = encode(split, vocabulary, config.seq_len)
-    predictions = predict(params, encoded.batch, config, flow, on_chunk=on_chunk)
+    predictions = predictor(encoded.batch)
     intents, tags = decode(predictions, [len(s.words) for s in split], vocabulary)
     true_intents, true_tags = [s.intent for s in split], [s.slots for s in split]
     score = slot_score(true_tags, tags)

@@ -8,7 +8,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
+from jaxtyping import Float32
 
 from ttjax.config import Format, ModelConfig
 from ttjax.contraction import Flow, checked_flow
@@ -94,8 +98,15 @@ class Recipe:
 
     def optax(self, config: ModelConfig, sentences: int) -> optax.GradientTransformation:
         """The optimizer with its schedule, for epochs of so many sentences."""
-        schedule = make_schedule(self.schedule, self.peak(config.format), sentences, self.epochs, self.rise())
-        return make_optimizer(self.optimizer, schedule, config)
+        return make_optimizer(self.optimizer, self._rate_by_step(config, sentences), config)
+
+    def rates(self, config: ModelConfig, sentences: int, step: int, n: int) -> Float32[np.ndarray, " n"]:
+        """What that optimizer has for learning rates in n steps, when ``step`` of them are done before."""
+        schedule = self._rate_by_step(config, sentences)
+        return np.asarray(jax.jit(jax.vmap(schedule))(step + jnp.arange(n, dtype=jnp.int32)), np.float32)
+
+    def _rate_by_step(self, config: ModelConfig, sentences: int) -> optax.Schedule:
+        return make_schedule(self.schedule, self.peak(config.format), sentences, self.epochs, self.rise())
 
     def until(self, epochs: int) -> Recipe:
         """The recipe whose first ``epochs`` epochs are this one's as far as this one goes.

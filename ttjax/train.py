@@ -70,22 +70,48 @@ def train_epoch(
     Raises:
         UserError: a loss isn't finite.
     """
-    n = batches.length.shape[0]
     params, opt_state, values = scan_steps(
         state.params, state.opt_state, batches, optimizer, config, flow, on_steps=on_steps, every=every
     )
     losses = np.asarray(values)
     # Reports that are still under way would reach the next epoch.
     jax.effects_barrier()
+    return complete_epoch(state, params, opt_state, losses, averaged), losses
+
+
+def complete_epoch(
+    state: TrainState,
+    params: Params,
+    opt_state: optax.OptState,
+    losses: Float[np.ndarray, " n"],
+    averaged: int = 1,
+) -> TrainState:
+    """The state after an epoch from ``state`` whose n steps, wherever they were done, ended in ``params``.
+
+    ``averaged``: as for ``train_epoch``.
+
+    Raises:
+        UserError: a loss isn't finite.
+    """
+    n = len(losses)
+    check_finite(losses, n)
+    average = _mean_with(state.average, params, jnp.asarray(1 / averaged, jnp.float32))
+    return TrainState(params, average, opt_state, state.key, state.epoch + 1, state.step + n)
+
+
+def check_finite(losses: Float[np.ndarray, " n"], sentences: int, done: int = 0) -> None:
+    """Refuses to go on from a loss that isn't finite, of ``sentences`` of which ``done`` came before these.
+
+    Raises:
+        UserError: names the first such sentence.
+    """
     finite = np.isfinite(losses)
     if not finite.all():
         bad = int(np.argmin(finite))
         raise UserError(
-            f"training diverged: expected a finite loss, found {losses[bad]} at sentence {bad + 1} of {n}:"
-            " lower the learning rate"
+            f"training diverged: expected a finite loss, found {losses[bad]} at sentence {done + bad + 1} of"
+            f" {sentences}: lower the learning rate"
         )
-    average = _mean_with(state.average, params, jnp.asarray(1 / averaged, jnp.float32))
-    return TrainState(params, average, opt_state, state.key, state.epoch + 1, state.step + n), losses
 
 
 @jax.jit

@@ -1,19 +1,22 @@
 """A training run from its checked options to its results: the loop, its checkpoints, what it reports.
 
-The functions it calls are pure.
+The functions it calls are pure. A ``Trainer`` does the steps: JAX, or something else in its place.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+import optax
 from rich.progress import Progress
 
 from ttjax.batch import Batch
@@ -43,80 +46,118 @@ class Plan(NamedTuple):
     resumed: tuple[str, Checkpoint] | None
 
 
+class Epoch(NamedTuple):
+    """What came of an epoch: the state after it, its losses, and what else is to stand in its row."""
+
+    state: TrainState
+    losses: np.ndarray
+    more: dict[str, Any]
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """What does a run's steps and scores its parameters."""
+
+    def train_epoch(self, state: TrainState, watch: Watch) -> Epoch:
+        """The run's next epoch, which ``watch`` is told of; the leaves of ``state`` may be donated."""
+        ...
+
+    def evaluate(self, params: Params, split: Split, on_chunk: Callable[[int], None]) -> dict[str, Any]:
+        """Scores on a split, as ``ttjax.evaluate.evaluate`` gives them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Run:
-    """A plan with its data."""
+    """A plan with its data; device: where its steps are done."""
 
     plan: Plan
     corpus: Corpus
     vocabulary: Vocabulary
     config: ModelConfig
     data: TrainingData
+    device: str
 
     @staticmethod
     def of(plan: Plan, corpus: Corpus) -> Run:
         """Joins the plan and the data it is for; what a checkpoint was made with must be the same."""
         sentences = len(corpus.train[: plan.limit])
-        data = TrainingData(plan.data, corpus.name, corpus.digest, sentences)
+        data, device = TrainingData(plan.data, corpus.name, corpus.digest, sentences), versions()["device"]
         if plan.resumed is None:
             # From the whole training split also under --limit: the model's outputs don't depend on it.
             vocabulary = build_vocabulary(corpus, plan.config.vocab_size, hide_digits=plan.recipe.hide_digits)
-            return Run(plan, corpus, vocabulary, config_for(plan.config, vocabulary), data)
+            return Run(plan, corpus, vocabulary, config_for(plan.config, vocabulary), data, device)
         path, before = plan.resumed
         check_same(path, "data", before.data, data)
-        return Run(plan, corpus, before.vocabulary, plan.config, data)
+        return Run(plan, corpus, before.vocabulary, plan.config, data, device)
 
-    def train(self, out: Output) -> dict[str, Any]:
-        """Train to the end, saving after each epoch; returns the results for the JSON."""
-        plan, recipe, config = self.plan, self.plan.recipe, self.config
-        sentences = self.corpus.train[: self.data.train_sentences]
-        phrases = phrases_by_kind(sentences)
-        optimizer = recipe.optax(config, len(sentences))
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The recipe's; one object, since a step is compiled for each."""
+        return self.plan.recipe.optax(self.config, self.data.train_sentences)
+
+    @cached_property
+    def _sentences(self) -> Split:
+        return self.corpus.train[: self.data.train_sentences]
+
+    @cached_property
+    def _phrases(self) -> dict[str, tuple[Phrase, ...]]:
+        return phrases_by_kind(self._sentences)
+
+    def start(self) -> TrainState:
+        """The state before the first epoch."""
+        return start_training(self.plan.recipe.seed, self.config, self.optimizer)
+
+    def train(
+        self,
+        out: Output,
+        trainer: Trainer | None = None,
+        line: Callable[[dict[str, Any]], str] = epoch_line,
+    ) -> dict[str, Any]:
+        """Train to the end, saving after each epoch; returns the results for the JSON.
+
+        ``trainer``: JAX by default. ``line`` tells of an epoch's row.
+        """
+        plan = self.plan
+        trainer = JaxTrainer(self) if trainer is None else trainer
         with progress_bars(out) as progress:
-            watch = Watch(progress, len(sentences))
+            watch = Watch(progress, len(self._sentences))
             if plan.resumed is None:
-                state, best, rows = start_training(recipe.seed, config, optimizer), None, []
+                state, best, rows = self.start(), None, []
             else:
                 before = plan.resumed[1]
                 state, best, rows = before.state, before.best, list(before.rows)
             while best is None or state.epoch < plan.epochs:
                 watch.begin(f"epoch {state.epoch + 1}/{plan.epochs}")
-                examples = self._examples(sentences, phrases, state)
-                state, losses = train_epoch(
-                    state,
-                    examples,
-                    optimizer,
-                    config,
-                    recipe.flow,
-                    averaged=recipe.averaged(state.epoch + 1),
-                    on_steps=watch.on_steps,
-                )
+                state, losses, more = trainer.train_epoch(state, watch)
                 watch.end()
                 row = {
                     "epoch": state.epoch,
                     "loss": float(losses.mean()),
                     "train_seconds": watch.seconds,
                     "ms_per_step": watch.ms_per_step,
-                    "dev": self._score(progress, state.average, "dev"),
+                    "dev": self._score(trainer, progress, state.average, "dev"),
+                    **more,
                 }
                 rows.append(row)
                 if best is None or _merit(row["dev"]) > _merit(best.scores):
                     best = Best(state.average, state.epoch, row["dev"])
                 self._save(state, best, rows)
-                out.say(epoch_line(row))
+                out.say(line(row))
             watch.close()
-            test = self._score(progress, state.average, "test")
-            of_best = test if best.epoch == state.epoch else self._score(progress, best.params, "test")
+            test = of_best = self._score(trainer, progress, state.average, "test")
+            if best.epoch != state.epoch:
+                of_best = self._score(trainer, progress, best.params, "test")
         tests = {f"{state.epoch} test": test, f"{best.epoch} test, best": of_best}
         out.console.print(results_table(plan.preset, self.corpus, rows, tests))
         best_row = {"epoch": best.epoch, "dev": best.scores, "test": of_best}
         return {**self._description(), "epochs": rows, "test": test, "best": best_row}
 
-    def _examples(self, sentences: Split, phrases: dict[str, tuple[Phrase, ...]], state: TrainState) -> Batch:
+    def examples(self, state: TrainState) -> Batch:
         """The training sentences as the next epoch sees them, all draws from the seed and its number."""
         recipe, seq_len = self.plan.recipe, self.config.seq_len
         rng = np.random.default_rng([recipe.seed, state.epoch])
-        varied = exchange_values(sentences, phrases, recipe.exchange, seq_len - 1, rng)
+        varied = exchange_values(self._sentences, self._phrases, recipe.exchange, seq_len - 1, rng)
         batches = encode(varied, self.vocabulary, seq_len).batch
         return epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
 
@@ -135,7 +176,7 @@ class Run:
                 self.data,
                 self.vocabulary,
                 rows,
-                versions(),
+                self._versions(),
             ),
         )
 
@@ -162,7 +203,7 @@ class Run:
         if self.plan.resumed is not None:
             path, before = self.plan.resumed
             lines.append(f"resume: {path}, {before.state.epoch} epochs done")
-            for name, here in versions().items():
+            for name, here in self._versions().items():
                 there = before.versions.get(name)
                 if there != here:
                     lines.append(f"resume: {name} was {there}, is {here}: the same bits are not certain")
@@ -187,22 +228,45 @@ class Run:
             "word_dropout": recipe.word_dropout,
             "recipe": dataclasses.asdict(recipe),
             "config": dataclasses.asdict(self.config),
-            "versions": versions(),
+            "versions": self._versions(),
         }
 
-    def _score(self, progress: Progress, params: Params, name: str) -> dict[str, Any]:
+    def _versions(self) -> dict[str, str]:
+        return versions() | {"device": self.device}
+
+    def _score(self, trainer: Trainer, progress: Progress, params: Params, name: str) -> dict[str, Any]:
         split = self.corpus.split(name)
         task = progress.add_task(f"scoring {name}", total=len(split), note="")
-        scores = evaluate(
-            params,
-            split,
-            self.vocabulary,
-            self.config,
-            self.plan.recipe.flow,
-            on_chunk=lambda done: progress.update(task, completed=done),
-        )
+        scores = trainer.evaluate(params, split, lambda done: progress.update(task, completed=done))
         progress.remove_task(task)
         return scores
+
+
+@dataclass(frozen=True)
+class JaxTrainer:
+    """The ``Trainer`` that is JAX: a whole epoch in one compiled loop."""
+
+    run: Run
+
+    def train_epoch(self, state: TrainState, watch: Watch) -> Epoch:
+        """The run's next epoch; parameters and optimizer state of ``state`` are donated."""
+        run, recipe = self.run, self.run.plan.recipe
+        state, losses = train_epoch(
+            state,
+            run.examples(state),
+            run.optimizer,
+            run.config,
+            recipe.flow,
+            averaged=recipe.averaged(state.epoch + 1),
+            on_steps=watch.on_steps,
+        )
+        return Epoch(state, losses, {})
+
+    def evaluate(self, params: Params, split: Split, on_chunk: Callable[[int], None]) -> dict[str, Any]:
+        """Scores on a split."""
+        run = self.run
+        flow = run.plan.recipe.flow
+        return evaluate(params, split, run.vocabulary, run.config, flow, on_chunk=on_chunk)
 
 
 def _merit(dev: dict[str, Any]) -> float:
