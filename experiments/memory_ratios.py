@@ -14,8 +14,8 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from fpga_bridge.banks import bank_shapes
 from fpga_bridge.blocks import total_blocks
+from fpga_bridge.buffers import kernel_shapes, training_bytes
 from fpga_bridge.memory_map import MemoryMap, extra_multiplications, make_memory_map
 from fpga_bridge.uncompressed import dense_config, dense_live_bytes, xla_bytes
 from ttjax import PRESETS, ModelConfig
@@ -77,12 +77,12 @@ def _rows(preset: str) -> list[dict[str, Any]]:
 
 
 def _row(preset: str, plan: str, memory: MemoryMap) -> dict[str, Any]:
-    count = total_blocks(bank_shapes(memory))
+    count = total_blocks(kernel_shapes(memory))
     return {
         "preset": preset,
         "plan": plan,
-        "parameter_bytes": memory.parameter_bytes,
-        "live_bytes": memory.total_bytes,
+        "parameter_bytes": model_costs(memory.config).bytes,
+        "live_bytes": training_bytes(memory),
         "occupied_bytes": count.bits // 8,
         "bram36": count.bram36,
         "uram": count.uram,

@@ -8,13 +8,13 @@ wait for one port.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import gcd
 
 from fpga_bridge.blocks import BankShape, Kind
-from fpga_bridge.layout import lanes_of
+from fpga_bridge.layout import MAX_LANES
 from fpga_bridge.memory_map import MemoryMap
 
 WORD_BITS = 32  # of a float32
+PORTS = 2  # of a memory, each of which reads or writes a word a cycle
 # Up to this many words a memory is built from LUTs: a block would be almost empty.
 LUTRAM_DEPTH = 64
 # From this many words on UltraRAM, which is 4096 words deep, is filled.
@@ -24,7 +24,7 @@ SLOT_MEMORIES = ("activation", "attention")
 
 
 def bank_shapes(memory: MemoryMap, *, grouped: bool = True) -> list[BankShape]:
-    """All memories of the kernel, one read and one write port each.
+    """All memories of the kernel, two ports each.
 
     ``grouped``: False gives each parameter tensor (and its held gradient) a memory of its own, to compare.
     """
@@ -48,28 +48,24 @@ def parameter_shapes(memory: MemoryMap, *, grouped: bool = True) -> list[BankSha
 def temporary_shapes(memory: MemoryMap) -> list[BankShape]:
     """Memories of the pools and of the small fixed arrays."""
     shapes = []
-    config = memory.config
-    # Length of the rows that a contraction reads from each: a word holds a divisor of it.
-    rows = {
-        **dict.fromkeys(("activation", "right", "d_right", "layer_gradient"), config.d_model),
-        **dict.fromkeys(("left", "bond", "d_left", "d_bond"), config.bond),
-        **dict.fromkeys(("intent_logits", "d_intent_logits"), config.n_intents),
-        **dict.fromkeys(("intent_hidden", "intent_active", "d_intent"), config.d_model),
-        **dict.fromkeys(("attention", "inverse_std"), config.seq_len),
-    }
     for pool, slots in memory.slots.items():
-        size = memory.slot_size[pool]
-        lanes = lanes_of(gcd(size, rows[pool]))
+        lanes, size = array_lanes(memory, pool), memory.slot_size[pool]
         if pool in SLOT_MEMORIES:
             kind: Kind = "uram" if pool == "activation" else "bram"
-            shapes += [_shape(f"{pool}[{slot}]", lanes, size // lanes, kind) for slot in range(slots)]
+            shapes += [_shape(f"{pool}[{slot}]", lanes, -(-size // lanes), kind) for slot in range(slots)]
         else:
             # A stage touches one layer's: all layers share a memory.
-            shapes.append(_shape(pool, lanes, slots * size // lanes))
+            shapes.append(_shape(pool, lanes, -(-slots * size // lanes)))
     for array in memory.fixed:
-        lanes = lanes_of(gcd(array.size, rows[array.name]))
-        shapes.append(_shape(array.name, lanes, array.size // lanes))
+        lanes = min(array_lanes(memory, array.name), array.size)
+        shapes.append(_shape(array.name, lanes, -(-array.size // lanes)))
     return shapes
+
+
+def array_lanes(memory: MemoryMap, name: str) -> int:
+    """Float32 elements of a word of an array: a bank's own number, of temporary arrays the most."""
+    lanes = {bank.name: bank.lanes for bank in memory.layout.banks}
+    return lanes.get(name.removesuffix("_gradient"), MAX_LANES)
 
 
 def core_shapes(memory: MemoryMap, *, grouped: bool) -> Iterator[BankShape]:
@@ -82,4 +78,9 @@ def core_shapes(memory: MemoryMap, *, grouped: bool) -> Iterator[BankShape]:
 def _shape(name: str, lanes: int, words: int, kind: Kind | None = None) -> BankShape:
     if kind is None:
         kind = "lutram" if words <= LUTRAM_DEPTH else "uram" if words >= URAM_DEPTH else "bram"
-    return BankShape(name, lanes * WORD_BITS, words, kind)
+    if kind == "lutram":
+        # One port writes and one reads: a word is as wide as the two words that the units move in a cycle.
+        # One such word, or less, is registers.
+        lanes, words = min(PORTS, words) * lanes, -(-words // PORTS)
+        return BankShape(name, lanes * WORD_BITS, words, kind if words > 1 else "registers")
+    return BankShape(name, lanes * WORD_BITS, words, kind, write_ports=PORTS, read_ports=PORTS)

@@ -6,7 +6,7 @@ A model of what an open synthesis tool (yosys) chooses, held against it in ``syn
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ttjax.errors import UserError
@@ -42,15 +42,15 @@ class BankShape:
                 f" {self.width}, {self.depth}, {self.write_ports} and {self.read_ports}"
             )
         if self.write_ports > 1 and self.kind != "registers":
-            if self.kind != "bram":
+            if self.kind == "lutram":
                 raise UserError(
-                    f"bank {self.name}: expected one write port in {self.kind}, found {self.write_ports};"
-                    " only bram has two"
+                    f"bank {self.name}: expected one write port in lutram, found {self.write_ports};"
+                    " bram and uram have two"
                 )
             if self.write_ports > 2 or self.read_ports > 2:
                 raise UserError(
-                    f"bank {self.name}: expected at most two ports of each sort in true dual port bram, found"
-                    f" {self.write_ports} to write and {self.read_ports} to read"
+                    f"bank {self.name}: expected at most two ports of each sort in a true dual port memory,"
+                    f" found {self.write_ports} to write and {self.read_ports} to read"
                 )
 
     @property
@@ -110,6 +110,10 @@ class Budget:
     def uram_mb(self) -> float:
         """UltraRAM in MB (10^6 bytes), parity included."""
         return self.uram * URAM_BITS / 8e6
+
+    def less(self, count: BlockCount) -> Budget:
+        """What is left where a count is taken already; half a block of block RAM counts as one."""
+        return replace(self, bram36=self.bram36 - -(-count.bram18 // 2), uram=self.uram - count.uram)
 
     def fits(self, count: BlockCount) -> bool:
         """Whether there are as many blocks of each sort."""

@@ -75,13 +75,14 @@ def find_compiler() -> str:
 def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -> Path:
     """The shared library of the kernel for a manifest's config, compiled unless it is in the cache.
 
-    ``sources`` replaces the kernel's own (a planted fault). The library is written atomically.
+    ``sources`` replaces the kernel's own, and the generated header if it has one (a planted fault). The
+    library is written atomically.
 
     Raises:
         UserError: there is no compiler, or it refuses the sources (its first error is quoted).
     """
     compiler = find_compiler()
-    files = {**(sources or kernel_sources()), HEADER_NAME: header(manifest)}
+    files = {HEADER_NAME: header(manifest), **(sources or kernel_sources())}
     digest = hashlib.sha256(_target(compiler))
     for part in (*FLAGS, *WARNINGS, *(text for item in sorted(files.items()) for text in item)):
         digest.update(part.encode() + b"\0")

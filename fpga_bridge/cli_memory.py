@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fpga_bridge.banks import bank_shapes, core_shapes
 from fpga_bridge.blocks import U50_RAW, U50_USABLE, BankShape, block_count, efficiency, total_blocks
+from fpga_bridge.buffers import kernel_shapes, program_blocks, program_shape, training_bytes
 from fpga_bridge.limits import first_to_run_out, largest, shortage
 from fpga_bridge.memory_map import BYTES, MemoryMap, Place, extra_multiplications, make_memory_map
 from fpga_bridge.planner import cheapest_plan
@@ -40,9 +41,9 @@ class Memory:
     plan: bool = False
     """Choose what to recompute: the cheapest plan that fits the usable U50."""
     max_mb: float | None = None
-    """Plan also for this many MB (10^6 bytes) of all on-chip arrays together; implies --plan."""
+    """Plan also for this many MB (10^6 bytes) of all data on chip together; implies --plan."""
     check: bool = False
-    """Map every memory with yosys and compare its block counts with the model's."""
+    """Map every memory with yosys, but the units' buffers, and compare its block counts with the model's."""
     picture: Path | None = None
     """PNG of the two dies with the memories and how full they are."""
     json: str | None = None
@@ -55,10 +56,13 @@ class Memory:
         if self.plan or self.max_mb is not None:
             limit = None if self.max_mb is None else round(self.max_mb * MEGABYTE)
             with out.console.status("planning what to keep"):
-                config = cheapest_plan(config, budget=U50_USABLE, max_bytes=limit).config
+                # The longest program is the one of the plan that makes all again.
+                again = config.replace(recompute=tuple(range(config.n_blocks)), rederive=True, immediate=True)
+                budget = U50_USABLE.less(program_blocks(again))
+                config = cheapest_plan(config, budget=budget, max_bytes=limit).config
             out.say(f"plan: recompute blocks {list(config.recompute)}, rederive {config.rederive}")
         memory = make_memory_map(config)
-        shapes = bank_shapes(memory)
+        shapes = kernel_shapes(memory)
         with out.console.status("compiling the uncompressed step"):
             xla = xla_bytes(config)
         out.console.print(_bank_table(self.model.preset, shapes))
@@ -68,7 +72,7 @@ class Memory:
             out.say(line)
         figures = _figures(memory, shapes, xla)
         with out.console.status("searching the largest models that fit"):
-            most = largest(config, U50_USABLE)
+            most = largest(config, U50_USABLE.less(program_blocks(config)))
         figures["largest"] = most
         grown = ", ".join(f"{name} {size}" for name, size in most.items())
         out.say(f"the largest that fits, each grown alone: {grown}")
@@ -80,7 +84,7 @@ class Memory:
                 self.picture,
             )
             out.say(f"picture: {self.picture}")
-        equal = check(shapes, out) if self.check else True
+        equal = check([*bank_shapes(memory), program_shape(config)], out) if self.check else True
         out.write_json({"preset": self.model.preset, **figures})
         over = shortage(total_blocks(shapes), U50_USABLE)
         if over:
@@ -96,7 +100,8 @@ def _figures(memory: MemoryMap, shapes: list[BankShape], xla: int) -> dict[str, 
         "bram36": count.bram36,
         "uram": count.uram,
         "fits": not shortage(count, U50_USABLE),
-        "live_bytes": memory.total_bytes,
+        "live_bytes": training_bytes(memory),
+        "program_bytes": program_shape(memory.config).bits // 8,
         "peak_live_bytes": max(memory.live_bytes()),
         "parameter_bytes": memory.parameter_bytes,
         "held_gradient_bytes": memory.gradient_bytes,
@@ -107,7 +112,7 @@ def _figures(memory: MemoryMap, shapes: list[BankShape], xla: int) -> dict[str, 
         "dense_parameter_bytes": model_costs(dense_config(memory.config)).bytes,
         "dense_live_bytes": dense,
         "dense_xla_bytes": xla,
-        "ratio_live": dense / memory.total_bytes,
+        "ratio_live": dense / training_bytes(memory),
         "efficiency": efficiency(shapes),
         "core_efficiency_grouped": efficiency(core_shapes(memory, grouped=True)),
         "core_efficiency_ungrouped": efficiency(core_shapes(memory, grouped=False)),
@@ -162,7 +167,7 @@ def _budget_table(memory: MemoryMap, shapes: list[BankShape]) -> Table:
         ("this kernel", shapes),
         ("  its TT cores, grouped", list(core_shapes(memory, grouped=True))),
         ("  its TT cores, one each", list(core_shapes(memory, grouped=False))),
-        ("this kernel, not grouped", bank_shapes(memory, grouped=False)),
+        ("this kernel, not grouped", kernel_shapes(memory, grouped=False)),
     ):
         count = total_blocks(some)
         megabytes = (count.bram36 * 36_864 / 8e6, count.uram * 294_912 / 8e6)
@@ -178,19 +183,20 @@ def _comparison_table(memory: MemoryMap, xla: int) -> Table:
     """What each ratio counts: parameters alone, all bytes of a training step, or whole blocks."""
     config = memory.config
     dense = model_costs(dense_config(config)).bytes
-    count = total_blocks(bank_shapes(memory))
+    count, held = total_blocks(kernel_shapes(memory)), training_bytes(memory)
     table = Table(
         "bytes, MB = 10^6", title="against the uncompressed model", title_style="", box=box.SIMPLE_HEAD
     )
     for column in ("uncompressed", "on chip", "ratio"):
         table.add_column(column, justify="right")
     live = dense_live_bytes(config)
+    scratch = held - memory.parameter_bytes - memory.gradient_bytes
     for name, theirs, ours in (
-        ("parameters alone", dense, memory.parameter_bytes),
-        ("parameters, gradients, activations", live, memory.total_bytes),
+        ("parameters alone, without padding", dense, model_costs(config).bytes),
+        ("parameters, gradients, activations", live, held),
         ("  of it parameters' gradients", dense, memory.gradient_bytes),
-        ("  of it activations and scratch", saved_activation_bytes(config), memory.temporary_bytes),
-        ("as XLA reports its step", xla, memory.total_bytes),
+        ("  of it activations and scratch", saved_activation_bytes(config), scratch),
+        ("as XLA reports its step", xla, held),
         ("whole blocks occupied", live, count.bits // 8),
     ):
         ratio = f"{theirs / ours:.2f}×" if ours else "none held"
@@ -199,15 +205,16 @@ def _comparison_table(memory: MemoryMap, xla: int) -> Table:
 
 
 def _remarks(memory: MemoryMap) -> list[str]:
-    config, count = memory.config, total_blocks(bank_shapes(memory))
+    config, count = memory.config, total_blocks(kernel_shapes(memory))
     live = memory.live_bytes()
     phase, stage = memory.timeline.stages[live.index(max(live))]
-    held = make_memory_map(config.replace(immediate=False)).total_bytes
-    at_once = make_memory_map(config.replace(immediate=True)).total_bytes
+    held = training_bytes(make_memory_map(config.replace(immediate=False)))
+    at_once = training_bytes(make_memory_map(config.replace(immediate=True)))
+    program = program_shape(config)
     extra = {name: f"{value / 1e6:.1f}" for name, value in extra_multiplications(config).items()}
     step = step_multiplications(config)
     return [
-        f"all on-chip arrays: {memory.total_bytes / MEGABYTE:.3f} MB; temporary arrays take"
+        f"all data on chip: {training_bytes(memory) / MEGABYTE:.3f} MB; temporary arrays take"
         f" {memory.temporary_bytes / MEGABYTE:.2f} MB, without sharing they would take"
         f" {memory.unshared_bytes / MEGABYTE:.2f} MB",
         f"most is live at {phase} {stage}: {max(live) / MEGABYTE:.3f} MB",
@@ -215,6 +222,7 @@ def _remarks(memory: MemoryMap) -> list[str]:
         f" {held / MEGABYTE:.2f} MB; the same bits either way, so at once is the default",
         f"done again to save memory, million multiplications: blocks {extra['recompute']}, merged halves and"
         f" embedding {extra['rederive']}, of a step's {step / 1e6:.1f}",
+        f"the program, which is no data: {program.depth} instructions, {program.bits / 8e6:.2f} MB",
         f"{first_to_run_out(count, U50_USABLE)} runs out first",
     ]
 

@@ -12,6 +12,7 @@ import numpy as np
 from fpga_bridge.build import build_kernel
 from fpga_bridge.host import INFER, LOAD, STEP, STORE, KernelDevice, check_status
 from fpga_bridge.layout import HASH_WORDS
+from fpga_bridge.pipelines import Pipeline, compiled_pipelines
 from ttjax import ModelConfig, UserError
 
 __all__ = ["INFER", "LOAD", "STEP", "STORE", "CsimDevice"]
@@ -32,6 +33,15 @@ class CsimDevice(KernelDevice):
         super().__init__(config)
         self._library = _load(library if library is not None else build_kernel(self.manifest))
         self._check_layout(library)
+
+    def trips(self) -> np.ndarray:
+        """Trips of each instruction's loop since the kernel was loaded, as uint64 in the program's order."""
+        n = self._library.ttfpga_csim_instructions()
+        return np.ctypeslib.as_array(self._library.ttfpga_csim_trips(), (n,)).copy()
+
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """What the kernel's C++ states about its units' loops: engine, norm, nonlinear, update."""
+        return compiled_pipelines(self._library)
 
     def _run(
         self,
@@ -70,6 +80,7 @@ def _load(library: Path) -> ctypes.CDLL:
         try:
             loaded = ctypes.CDLL(copy)
             loaded.ttfpga_csim_layout_hash.restype = ctypes.POINTER(ctypes.c_uint32)
+            loaded.ttfpga_csim_trips.restype = ctypes.POINTER(ctypes.c_uint64)
             loaded.ttfpga_csim_run.restype = None
         except (OSError, AttributeError) as error:
             raise UserError(f"{library} is not a simulation kernel: {error}") from None

@@ -80,5 +80,6 @@ def sensors_of(device: object) -> dict[str, float | None] | None:
 def open_csim(config: ModelConfig, fault: Fault | None = None, kernel: Path | None = None) -> CsimDevice:
     """The csim device of a config: freshly built, with a fault planted, or from a library built before."""
     if fault is not None:
-        kernel = build_kernel(make_manifest(config), fault.sources())
+        manifest = make_manifest(config)
+        kernel = build_kernel(manifest, fault.sources(manifest))
     return CsimDevice(config, kernel)

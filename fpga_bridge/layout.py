@@ -1,7 +1,7 @@
 """The memory map: every element of every parameter to (bank, word, lane) of the on-chip memory.
 
-A first map: tensors of one kind and position share a bank across all layers (all first cores in one, all
-biases in one), one after the other in order of execution. Packing follows it, both ways.
+Tensors of one kind and position share a bank across all layers (all first cores in one, all biases in one),
+one after the other in order of execution. Packing follows it, both ways.
 """
 
 from __future__ import annotations
@@ -19,25 +19,44 @@ from jaxtyping import Float32, Int64, UInt32
 from ttjax import ModelConfig, Params, UserError, flatten, unflatten
 from ttjax.params import check_params, linear_names, norm_names, parameter_shapes
 
-# Lanes of a word are consecutive elements along a tensor's innermost axis, at most this many.
+# Lanes of a word are consecutive elements of a row, at most this many.
 MAX_LANES = 16
 HASH_WORDS = 8
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one parameter lies: from element ``start`` of its bank on, axes permuted to ``axes``."""
+    """Where one parameter lies: from element ``start`` of its bank on, axes permuted to ``axes``.
+
+    row: elements of one row of the matrix that the tensor is to a contraction. pitch: distance of rows; what
+    lies between a row's end and the next row is padding.
+    """
 
     name: str
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     bank: int
     start: int
+    row: int
+    pitch: int
 
     @property
     def size(self) -> int:
-        """Number of elements."""
-        return prod(self.shape)
+        """Elements of the bank that it takes, padding included."""
+        return prod(self.shape) // self.row * self.pitch
+
+    def spread(self, tensor: np.ndarray, padding: object = 0) -> np.ndarray:
+        """The tensor's elements as they lie in the bank: flat, ``size`` of them, ``padding`` between rows."""
+        rows = tensor.transpose(self.axes).reshape(-1, self.row)
+        spread = np.full((len(rows), self.pitch), padding, tensor.dtype)
+        spread[:, : self.row] = rows
+        return spread.reshape(-1)
+
+    def gather(self, elements: np.ndarray) -> np.ndarray:
+        """The tensor (a copy) of its elements as they lie in the bank."""
+        rows = elements.reshape(-1, self.pitch)[:, : self.row]
+        on_chip = rows.reshape([self.shape[a] for a in self.axes])
+        return on_chip.transpose(np.argsort(self.axes)).copy()
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,7 @@ class Layout:
         elements = image[HASH_WORDS:].view(np.float32)
         for p in self.placements:
             at = self.banks[p.bank].offset - HASH_WORDS + p.start
-            elements[at : at + p.size] = leaves[p.name].transpose(p.axes).reshape(-1)
+            elements[at : at + p.size] = p.spread(leaves[p.name])
         return image
 
     def unpack(self, image: UInt32[np.ndarray, " words"]) -> Params:
@@ -118,8 +137,7 @@ class Layout:
         tensors = {}
         for p in self.placements:
             at = self.banks[p.bank].offset - HASH_WORDS + p.start
-            on_chip = elements[at : at + p.size].reshape([p.shape[a] for a in p.axes])
-            tensors[p.name] = on_chip.transpose(np.argsort(p.axes)).copy()
+            tensors[p.name] = p.gather(elements[at : at + p.size])
         return tensors
 
     def address(self, name: str) -> Int64[np.ndarray, "... 3"]:
@@ -128,11 +146,22 @@ class Layout:
         Raises:
             KeyError: no parameter has that name.
         """
-        p = {p.name: p for p in self.placements}[name]
-        element = np.arange(p.start, p.start + p.size).reshape([p.shape[a] for a in p.axes])
-        element = element.transpose(np.argsort(p.axes))
+        p = self.placement(name)
+        element = p.gather(np.arange(p.start, p.start + p.size))
         lanes = self.banks[p.bank].lanes
         return np.stack([np.full_like(element, p.bank), element // lanes, element % lanes], axis=-1)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Placement]:
+        return {p.name: p for p in self.placements}
+
+    def placement(self, name: str) -> Placement:
+        """Where a parameter lies.
+
+        Raises:
+            KeyError: no parameter has that name.
+        """
+        return self._by_name[name]
 
     def bank_index(self, name: str) -> int:
         """Number of the bank of that name."""
@@ -153,11 +182,14 @@ def make_layout(config: ModelConfig) -> Layout:
     offset = HASH_WORDS
     for bank_name, names in _groups(config).items():
         axes = _axes(bank_name, len(shapes[names[0]]))
-        start = 0
+        row = _row(bank_name, shapes[names[0]], config)
+        pitch, start = pitch_of(row), 0
         for name in names:
-            placements.append(Placement(name, shapes[name], axes, len(banks), start))
-            start += prod(shapes[name])
-        lanes = lanes_of(_innermost([shapes[names[0]][a] for a in axes]))
+            placements.append(Placement(name, shapes[name], axes, len(banks), start, row, pitch))
+            start += placements[-1].size
+        # What a digit of a TTM core picks begins at a word, and so does every tensor.
+        digits = shapes[names[0]][1] if bank_name.startswith("embed_core") else 1
+        lanes = lanes_of(placements[-1].size // digits)
         banks.append(Bank(bank_name, lanes, start // lanes, offset))
         offset += start
     return Layout(config, tuple(banks), tuple(placements))
@@ -190,16 +222,34 @@ def _axes(bank: str, n_axes: int) -> tuple[int, ...]:
     """On-chip order of a tensor's axes.
 
     A TTM core keeps its row digit outermost: a token reads one digit's slice, and a contraction wants it
-    contiguous.
+    contiguous. A classifier keeps its classes outermost: their number fits no word, the width does.
     """
-    return (1, 0, 2, 3) if bank.startswith("embed_core") else tuple(range(n_axes))
+    if bank.startswith("embed_core"):
+        return (1, 0, 2, 3)
+    return (1, 0) if bank.endswith("_weight") else tuple(range(n_axes))
 
 
-def lanes_of(row: int) -> int:
-    """Float32 elements of a word: the widest divisor of a row's length, up to MAX_LANES."""
-    return max(d for d in range(1, MAX_LANES + 1) if row % d == 0)
+def _row(bank: str, shape: tuple[int, ...], config: ModelConfig) -> int:
+    """Elements of one row of the matrix that a contraction reads from a tensor of this bank.
+
+    Merged from the left, a core is (r, n r') but the first, which is (n, r'); from the right it is (r n, r')
+    but the last, which is (r, n). A classifier's rows lie along the width.
+    """
+    if "core" in bank:
+        k = int(bank.rpartition("core")[2])
+        mode, after = shape[-2], shape[-1]
+        linear = bank.startswith("linear")
+        from_left = linear and 0 < k < len(config.in_modes)
+        last = k == (len(config.tt_ranks if linear else config.ttm_ranks) - 2)
+        return mode * after if from_left or last else after
+    return shape[0] if bank.endswith("_weight") else shape[-1]
 
 
-def _innermost(shape: list[int]) -> int:
-    """Length of the innermost axis longer than 1."""
-    return next((n for n in reversed(shape) if n > 1), 1)
+def pitch_of(row: int) -> int:
+    """Distance of rows of that length: one longer than a word begins at a word."""
+    return row if row <= MAX_LANES else -(-row // MAX_LANES) * MAX_LANES
+
+
+def lanes_of(elements: int) -> int:
+    """Float32 elements of a word if that many must fill whole words: the widest divisor, up to MAX_LANES."""
+    return max(d for d in range(1, MAX_LANES + 1) if elements % d == 0)

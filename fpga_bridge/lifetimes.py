@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
+from fpga_bridge.layout import make_layout, pitch_of
 from fpga_bridge.timeline import Phase, Timeline
 from ttjax import ModelConfig
 from ttjax.params import BLOCK_LINEARS, HEAD_LINEARS
 
-Pool = Literal["activation", "attention", "left", "right", "bond"]
+Pool = Literal["activation", "attention", "left", "right", "left_inner", "right_inner", "bond"]
 
 # Arrays of a block: pool, the stage that makes it, the last forward stage that reads it, and the backward
 # stage that reads it. The inputs of linear layers are read there only for the layers' own gradients.
@@ -30,7 +32,9 @@ BLOCK_ARRAYS: dict[str, tuple[Pool, str, str, str]] = {
     "unit2": ("activation", "norm2", "norm2", "norm2"),
 }
 
-HALVES: tuple[Pool, ...] = ("left", "right")
+# The products of a layer's merged chains: the halves, and what they are made of (of chains of two cores
+# nothing: these are merged at once), which lie apart so that a merge reads one memory and writes another.
+HALVES: tuple[Pool, ...] = ("left", "right", "left_inner", "right_inner")
 LINEAR_INPUTS = ("context", "attended", "ffn_active")
 
 Interval = tuple[int, int]
@@ -57,24 +61,33 @@ class Temporary:
 
 
 def pool_slot(config: ModelConfig) -> dict[Pool, int]:
-    """Elements of one slot of each pool."""
+    """Elements of one slot of each pool; no entry for a pool that the config has no use for."""
     tokens, width = config.seq_len, config.d_model
-    return {
+    n_in = len(config.in_modes)
+    sizes: dict[Pool, int] = {
         "activation": tokens * width,
         "attention": config.n_heads * tokens * tokens,
-        "left": chain_size(config.in_modes, config.tt_ranks[: len(config.in_modes) + 1]),
-        "right": chain_size(config.out_modes[::-1], config.tt_ranks[: len(config.in_modes) - 1 : -1]),
+        "left": width * config.bond,
+        "right": config.bond * width,
+        "left_inner": sum(inner_sizes(config.in_modes, config.tt_ranks[: n_in + 1])),
+        "right_inner": sum(inner_sizes(config.out_modes[::-1], config.tt_ranks[: n_in - 1 : -1])),
         "bond": tokens * config.bond,
     }
+    return {pool: size for pool, size in sizes.items() if size}
 
 
-def chain_size(modes: tuple[int, ...], ranks: tuple[int, ...]) -> int:
-    """Elements of the running products of a chain of cores, the first core (which is one itself) left out."""
-    total, width = 0, modes[0]
-    for k in range(1, len(modes)):
-        width *= modes[k]
-        total += width * ranks[k + 1]
-    return total
+def inner_sizes(modes: tuple[int, ...], ranks: tuple[int, ...]) -> list[int]:
+    """Elements, in whole words, of the products of a chain between its first core and its whole.
+
+    Product k (k = 1, 2, ...) is (n_0 ... n_k, r_{k+1}); of a chain that is merged from the right, turn modes
+    and ranks round.
+    """
+    return [pitch_of(prod(modes[: k + 1]) * ranks[k + 1]) for k in range(1, len(modes) - 1)]
+
+
+def row_products_size(config: ModelConfig) -> int:
+    """Elements of one token's products of the TTM chain, without the row itself."""
+    return sum(inner_sizes(config.embed_modes[::-1], config.ttm_ranks[::-1]))
 
 
 def temporaries(config: ModelConfig, time: Timeline) -> list[Temporary]:
@@ -96,10 +109,13 @@ def _stream(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
     made, back = time.at("forward", "embed_norm"), time.at("backward", "embed_norm")
     again: list[Interval] = [(back, back)] if config.rederive else []
     yield _one("embedding", size, (time.at("forward", "embed"), made), *again)
-    row = chain_size(config.embed_modes[::-1], config.ttm_ranks[::-1])
+    # The uncompressed model, which is only counted, has a table instead.
+    products = config.seq_len * row_products_size(config) if config.format == "tt" else 0
     embed, embed_back = time.at("forward", "embed"), time.at("backward", "embed")
-    yield _one("row_products", row, (embed, embed), *again, (embed_back, embed_back))
-    yield _one("d_row_products", row, (embed_back, embed_back))
+    if products:
+        kept = [(embed, embed), (back, embed_back)] if again else [(embed, embed_back)]
+        yield _one("row_products", products, *kept)
+        yield _one("d_row_products", products, (embed_back, embed_back))
     yield _one("embed_unit", size, *([(made, made), *again] if again else [(made, back)]))
     for b in blocks:
         before = f"block{b - 1}.norm2" if b else "embed_norm"
@@ -143,20 +159,25 @@ def _rederived(
     read: str,
     read_back: str,
 ) -> Iterator[Temporary]:
-    """An activation that is made again for the one backward stage that reads it."""
+    """An activation made again for the one backward stage that reads it, in a place of its own there."""
     back = time.at("backward", read_back)
-    again = [(time.at("recompute", made), time.at("recompute", read))] if block in config.recompute else []
-    forward = (time.at("forward", made), time.at("forward", read))
-    yield Temporary(name, block, (0,), "activation", size, (forward,))
-    yield Temporary(name, block, (1,), "activation", size, (*again, (back, back)))
+    phases: tuple[Phase, ...] = ("forward", "recompute") if block in config.recompute else ("forward",)
+    for number, phase in enumerate(phases):
+        life = (time.at(phase, made), time.at(phase, read))
+        yield Temporary(name, block, (number,), "activation", size, (life,))
+    yield Temporary(f"{name}_again", block, (0, 1), "activation", size, ((back, back),))
 
 
 def _layer_products(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
     """Merged halves and the narrow value between them, of each linear layer."""
     sizes = pool_slot(config)
+    halves: list[Pool] = [pool for pool in HALVES if pool in sizes]
     blocks = [(b, f"block{b}.{name}") for b in range(config.n_blocks) for name in BLOCK_LINEARS]
     for index, (block, layer) in enumerate([*blocks, *((-1, name) for name in HEAD_LINEARS)]):
-        lives = list(_lives(config, time, block, layer, layer, layer))
+        # Those of queries, keys and values are merged together, before the first is used.
+        together = layer.rpartition(".")[2] in ("k", "v") and not config.rederive
+        merged = f"block{block}.q" if together else layer
+        lives = list(_lives(config, time, block, merged, layer, layer))
         for passes, interval in _lives(config, time, block, layer, layer, layer, _trains(config, layer)):
             yield Temporary("bond", index, passes, "bond", sizes["bond"], (interval,))
         if config.rederive:
@@ -164,27 +185,30 @@ def _layer_products(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
             again: tuple[Phase, ...] = ("recompute",) if block in config.recompute else ()
             ahead: tuple[Phase, ...] = ("forward",)
             back: tuple[Phase, ...] = (*again, "backward")
-            for pool in HALVES:
+            for pool in halves:
                 for number, phases in enumerate((ahead, back)):
                     moments = tuple(time.at(phase, layer) for phase in phases)
                     intervals = tuple((moment, moment) for moment in moments)
                     yield Temporary(pool, index, (number,), pool, sizes[pool], intervals)
         else:
-            for pool in HALVES:
+            for pool in halves:
                 for passes, interval in lives:
                     yield Temporary(pool, index, passes, pool, sizes[pool], (interval,))
 
 
 def _head_arrays(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
     size = config.seq_len * config.d_model
-    logits = config.seq_len * config.n_slots
+    # The uncompressed model, which is only counted, has no memory words to begin rows at.
+    logits = config.seq_len * (pitch_of(config.n_slots) if config.format == "tt" else config.n_slots)
     yield _one("slot_logits", logits, (time.at("forward", "slot_out"), time.at("forward", "loss")))
     yield _one("d_slot_logits", logits, (time.at("forward", "loss"), time.at("backward", "slot_out")))
+    trains = _trains(config, "slot_out")
     for name, made, phase, read in (
         ("slot_hidden", "slot_pre", "backward", "slot_gelu"),
         ("slot_active", "slot_gelu", "forward", "slot_norm"),
         ("slot_unit", "slot_norm", "backward", "slot_norm"),
-        ("slot_normed", "slot_norm", "backward" if _trains(config, "slot_out") else "forward", "slot_out"),
+        # Its place isn't given away while the weights' gradient is computed beside the next two stages.
+        ("slot_normed", "slot_norm", *(("backward", "slot_gelu") if trains else ("forward", "slot_out"))),
     ):
         yield _one(name, size, (time.at("forward", made), time.at(phase, read)))  # type: ignore[arg-type]
 
@@ -203,9 +227,9 @@ def _gradients(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
         ]
 
     yield _one("d_stream", size, *back(("slot_pre", "embed_norm")))
-    wide = in_blocks(("ffn_out", "gelu"), ("o", "attention"))
+    wide = in_blocks(("ffn_out", "ffn_in"), ("o", "attention"))
     yield _one("d_wide", size, *back(("slot_out", "slot_norm"), ("slot_gelu", "slot_pre")), *wide)
-    branch = in_blocks(("norm2", "ffn_in"), ("norm1", "o"))
+    branch = in_blocks(("norm2", "ffn_in"), ("norm1", "q"))
     ends = back(("slot_norm", "slot_gelu"), ("embed_norm", "embed"))
     yield _one("d_branch", size, *ends[:1], *branch, *ends[1:])
     for name, layer in (("d_query", "q"), ("d_key", "k"), ("d_value", "v")):
@@ -215,11 +239,11 @@ def _gradients(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
         "d_scores", 0, (0, 1), "attention", attention, tuple(in_blocks(("attention", "attention")))
     )
     if config.immediate:
-        heads = config.d_model + 1
-        yield _one("slot_gradient", heads * config.n_slots, *back(("slot_out", "slot_out")))
-        yield _one("intent_gradient", heads * config.n_intents, *back(("intent_out", "intent_out")))
-        ranks, m, n = config.ttm_ranks, config.vocab_modes, config.embed_modes
-        cores = sum(ranks[k] * m[k] * n[k] * ranks[k + 1] for k in range(len(m)))
+        sizes = {bank.name: bank.size for bank in make_layout(config).banks}
+        for head in ("slot", "intent"):
+            held = sizes[f"{head}_weight"] + sizes[f"{head}_bias"]
+            yield _one(f"{head}_gradient", held, *back((f"{head}_out", f"{head}_out")))
+        cores = sum(size for name, size in sizes.items() if name.startswith("embed_core"))
         yield _one("embed_gradient", cores, *back(("embed", "embed")))
 
 

@@ -14,7 +14,7 @@ MOST = {"blocks": 64, "rank": 256, "sequence": 1024}
 
 
 def blocks_of(config: ModelConfig) -> BlockCount:
-    """Memory blocks of the whole kernel of a config."""
+    """Memory blocks of the banks of a config: of the whole kernel but its program."""
     return total_blocks(bank_shapes(make_memory_map(config)))
 
 
@@ -33,7 +33,8 @@ def first_to_run_out(count: BlockCount, budget: Budget) -> str:
 def largest(config: ModelConfig, budget: Budget) -> dict[str, int]:
     """The largest number of blocks, TT rank and sequence length that still fit, each grown alone.
 
-    Found by bisection: blocks occupied hardly ever fall as a dimension grows. 0 where not even 1 fits.
+    budget: for the memory map's banks; what the program takes is not in it. Found by bisection:
+    blocks occupied hardly ever fall as a dimension grows. 0 where not even 1 fits.
     """
 
     def with_blocks(n: int) -> ModelConfig:

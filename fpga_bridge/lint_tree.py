@@ -15,7 +15,7 @@ from typing import Any
 RULES = {
     "parse": "the source must compile as C++14",
     "heap": "no memory is allocated at run time",
-    "recursion": "no function reaches itself (template recursion that ends at compile time may)",
+    "recursion": "no function reaches itself (constexpr ones, and templates that end at compile time, may)",
     "std": "of the standard library only sqrt and the integer types",
     "library": "no call into a library but sqrt: its bits or its hardware would be the library's choice",
     "virtual": "no virtual functions or virtual bases",
@@ -70,7 +70,7 @@ class _Around:
 
     parent: str = ""
     function: Any = None
-    # C++14 has no labels in constexpr functions, and their loops make constants, not hardware.
+    # C++14 has no labels in constexpr functions, and their loops and calls make constants, not hardware.
     hardware: bool = True
     call: Any = None
 
@@ -111,7 +111,7 @@ class Tree:
             around = replace(around, function=cursor, hardware=not _is_constexpr(cursor))
         for rule, message in self._breaches(cursor, kind, around):
             yield Finding(self._source, cursor.location.line, rule, message)
-        if around.function is not None and kind in _REFERENCES:
+        if around.function is not None and around.hardware and kind in _REFERENCES:
             for callee in self._callees(cursor, around.call):
                 self._call(around.function, callee, self._source, cursor.location.line)
         for n, child in enumerate(cursor.get_children()):
@@ -263,7 +263,10 @@ def _is_constant(declared: Any) -> bool:
 
 
 def _is_constexpr(declared: Any) -> bool:
+    start = declared.extent.start.offset
     for token in declared.get_tokens():
+        if token.extent.start.offset < start:  # of a macro's definition, when it begins with a macro
+            continue
         if token.extent.start.offset >= declared.location.offset:
             break
         if token.spelling == "constexpr":

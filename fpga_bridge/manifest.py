@@ -19,7 +19,6 @@ from jaxtyping import Float32, UInt32
 from fpga_bridge.device import Trace
 from fpga_bridge.layout import HASH_WORDS, Layout, make_layout
 from ttjax import Batch, ModelConfig, init_params, loss, trace_shapes
-from ttjax.params import linear_names, norm_names
 
 Kind = Literal["value", "value_gradient", "parameter_gradient", "updated"]
 
@@ -101,17 +100,16 @@ class Manifest:
             runs after it).
         """
         buffer = np.full(self.words, KEEP, np.uint32)
-        placements = {p.name: p for p in self.layout.placements}
         for name, array in arrays.items():
             point = self.by_name[name]
             if array.shape != point.shape:
                 raise ValueError(f"override of {name}: expected shape {point.shape}, found {array.shape}")
             if point.kind == "updated":
                 raise ValueError(f"override of {name}: an updated parameter is the end of the step")
+            flat = np.ascontiguousarray(array, np.float32).view(np.uint32)
             if point.kind == "parameter_gradient":
-                array = array.transpose(placements[name.removeprefix("d_")].axes)
-            flat = np.ascontiguousarray(array, np.float32).reshape(-1)
-            buffer[point.offset : point.offset + flat.size] = flat.view(np.uint32)
+                flat = self.layout.placement(name.removeprefix("d_")).spread(flat, KEEP)
+            buffer[point.offset : point.offset + flat.size] = flat.reshape(-1)
         return buffer
 
 
@@ -175,31 +173,6 @@ def stage_of(value: str) -> str:
     if value in LOSSES:
         return "loss"
     return {"intent_logits": "intent_out", "slot_logits": "slot_out"}.get(value, value)
-
-
-def tap_offsets(manifest: Manifest) -> dict[str, list[int]]:
-    """The kernel's view: offsets by family of points, one for each layer, block or norm of the family."""
-    families: dict[str, list[str]] = {}
-    linears = linear_names(manifest.layout.config)
-    blocks = [f"block{b}" for b in range(manifest.layout.config.n_blocks)]
-    for part in ("left", "right", "bond"):
-        families[f"linear_{part}"] = [f"{layer}.{part}" for layer in linears]
-    families["linear_out"] = linears
-    for part in ("scores", "probs", "context"):
-        families[part] = [f"{block}.{part}" for block in blocks]
-    families["gelu"] = [*(f"{block}.gelu" for block in blocks), "slot_gelu"]
-    families["norm"] = norm_names(manifest.layout.config)
-    for single in ("embed", "intent_tanh", "intent_logits", "slot_logits"):
-        families[single] = [single]
-    tables = {}
-    for family, names in families.items():
-        tables[family] = [manifest.by_name[name].offset for name in names]
-        # A frozen layer's halves have no gradient, and no place for one: the kernel never asks for it.
-        gradients = (manifest.by_name.get(f"d_{name}") for name in names)
-        tables[f"d_{family}"] = [-1 if point is None else point.offset for point in gradients]
-    for name in LOSSES:
-        tables[name] = [manifest.by_name[name].offset]
-    return tables
 
 
 def _value_shapes(config: ModelConfig, padded_to: int) -> dict[str, tuple[int, ...]]:

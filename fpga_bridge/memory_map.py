@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from fpga_bridge.layout import Layout, make_layout
+from fpga_bridge.layout import Layout, make_layout, pitch_of
 from fpga_bridge.lifetimes import Pool, Temporary, pool_slot, temporaries
 from fpga_bridge.timeline import Timeline, make_timeline
 from ttjax import ModelConfig
 from ttjax.params import linear_names
 
 BYTES = 4  # of a float32
+# First-fit placements tried from each order of the arrays.
+ATTEMPTS = 12
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,42 @@ class MemoryMap:
     def _by_key(self) -> dict[tuple[str, int, int], Place]:
         return {(p.array.name, p.array.index, n): p for p in self.places for n in p.array.passes}
 
-    def offset(self, name: str, index: int = 0, of_pass: int = 0) -> int:
-        """First element of an array in its pool; the forward pass's where the backward pass never reads it.
+    def place(self, name: str, index: int = 0, of_pass: int = 0) -> tuple[Pool, int]:
+        """An array's pool and first element there; the forward pass's where the backward pass never reads it.
 
         Raises:
             KeyError: no such array.
         """
         place = self._by_key.get((name, index, of_pass)) or self._by_key[name, index, 0]
-        return place.slot * self.slot_size[place.array.pool]
+        return place.array.pool, place.slot * self.slot_size[place.array.pool]
+
+    def gradient_home(self, bank: str) -> tuple[str, int]:
+        """Array for a bank's gradient, and where in it that of the bank's (or a layer's) first element goes.
+
+        Gradients that are held have banks of their own. Applied at once, those of one layer's cores and bias
+        are in scratch together, and those of one norm; those of the heads and the embedding in free
+        activations, and that of a position is the gradient of its embedding.
+        """
+        config = self.config
+        if not config.immediate:
+            return f"{bank}_gradient", 0
+        sizes = {b.name: b.size for b in self.layout.banks}
+        if bank.startswith("norm"):
+            return f"{bank}_gradient", 0
+        if bank.startswith("linear"):
+            names = [name for name in sizes if name.startswith("linear")]
+            before = sum(sizes[name] for name in names[: names.index(bank)])
+            return "layer_gradient", before // len(linear_names(config))
+        if bank == "position":
+            return self.place("d_branch")
+        if bank.startswith("embed"):
+            pool, start = self.place("embed_gradient")
+            return pool, start + sum(
+                sizes[f"embed_core{k}"] for k in range(int(bank.removeprefix("embed_core")))
+            )
+        head, _, part = bank.partition("_")
+        pool, start = self.place(f"{head}_gradient")
+        return pool, start + (sizes[f"{head}_weight"] if part == "bias" else 0)
 
     def fixed_size(self, name: str) -> int:
         """Elements of a fixed array.
@@ -96,7 +126,7 @@ class MemoryMap:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of every on-chip array: what a training step needs, all of it allocated, nothing left out."""
+        """Bytes of every array of the map, all of it allocated; the units' own are in ``buffers``."""
         return self.parameter_bytes + self.gradient_bytes + self.temporary_bytes
 
     def live_bytes(self) -> list[int]:
@@ -126,13 +156,15 @@ def make_memory_map(config: ModelConfig) -> MemoryMap:
         placed = _place([a for a in arrays if a.pool == pool], slot_size[pool])
         slots[pool] = max(place.slot + place.slots for place in placed)
         places.extend(placed)
-    return MemoryMap(config, layout, timeline, tuple(places), slots, slot_size, tuple(_fixed(config)))
+    return MemoryMap(config, layout, timeline, tuple(places), slots, slot_size, tuple(_fixed(layout)))
 
 
 def _place(arrays: list[Temporary], slot_size: int) -> list[Place]:
-    """The tightest of three first-fit placements: by first life, many lives first, long lives first.
+    """The tightest of several first-fit placements.
 
-    The widest arrays always come first: they need neighbouring slots.
+    The widest arrays come first, as they need neighbouring slots, then those with many or long lives. Each
+    order is improved: the arrays that ended up in the last slot go to the front, and so on while slots are
+    wasted.
     """
 
     def width(array: Temporary) -> int:
@@ -141,13 +173,29 @@ def _place(arrays: list[Temporary], slot_size: int) -> list[Place]:
     def length(array: Temporary) -> int:
         return sum(last - first + 1 for first, last in array.intervals)
 
-    orders = (
+    last = max(end for array in arrays for _, end in array.intervals)
+    live = [0] * (last + 1)
+    for array in arrays:
+        for first, end in array.intervals:
+            for moment in range(first, end + 1):
+                live[moment] += width(array)
+    best: list[Place] = []
+    fewest = len(arrays) * max(map(width, arrays)) + 1
+    for order in (
         sorted(arrays, key=lambda a: (-width(a), a.intervals[0])),
         sorted(arrays, key=lambda a: (-width(a), -len(a.intervals), a.intervals[0])),
         sorted(arrays, key=lambda a: (-width(a), -length(a), a.intervals[0])),
-    )
-    placements = (_first_fit(order, slot_size) for order in orders)
-    return min(placements, key=lambda placed: max(place.slot + place.slots for place in placed))
+    ):
+        for _ in range(ATTEMPTS):
+            placed = _first_fit(order, slot_size)
+            slots = max(place.slot + place.slots for place in placed)
+            if slots < fewest:
+                best, fewest = placed, slots
+            if fewest == max(live):
+                return best
+            blamed = {place.array for place in placed if place.slot + place.slots == slots}
+            order = sorted(order, key=lambda array: array not in blamed)
+    return best
 
 
 def _first_fit(arrays: Iterable[Temporary], slot_size: int) -> list[Place]:
@@ -165,24 +213,27 @@ def _first_fit(arrays: Iterable[Temporary], slot_size: int) -> list[Place]:
     return placed
 
 
-def _fixed(config: ModelConfig) -> Iterable[Fixed]:
+def _fixed(layout: Layout) -> Iterable[Fixed]:
+    config = layout.config
     width, tokens = config.d_model, config.seq_len
     yield Fixed("inverse_std", (2 * config.n_blocks + 2) * tokens)
     for name in ("intent_hidden", "intent_active", "d_intent"):
         yield Fixed(name, width)
     for name in ("intent_logits", "d_intent_logits"):
-        yield Fixed(name, config.n_intents)
+        yield Fixed(name, pitch_of(config.n_intents))
+    # Joint, intent and slot loss.
+    yield Fixed("losses", 3)
+    # A number one: the input that a bias is the weight of.
+    yield Fixed("one", 1)
     # Read beside the values they are gradients of: memories of their own, so that neither waits.
-    for pool in ("left", "right", "bond"):
-        yield Fixed(f"d_{pool}", pool_slot(config)[pool])
+    for pool, size in pool_slot(config).items():
+        if pool not in ("activation", "attention"):
+            yield Fixed(f"d_{pool}", size)
     if config.immediate:
-        cores = sum(
-            a * n * b
-            for a, n, b in zip(
-                config.tt_ranks, config.in_modes + config.out_modes, config.tt_ranks[1:], strict=False
-            )
-        )
-        yield Fixed("layer_gradient", max(cores + width, 2 * width))
+        of_layers = sum(bank.size for bank in layout.banks if bank.name.startswith("linear"))
+        yield Fixed("layer_gradient", of_layers // len(linear_names(config)))
+        for part in ("scale", "bias"):
+            yield Fixed(f"norm_{part}_gradient", width)
 
 
 def extra_multiplications(config: ModelConfig) -> dict[str, int]:

@@ -8,16 +8,21 @@ from itertools import combinations
 
 from fpga_bridge.banks import bank_shapes
 from fpga_bridge.blocks import BlockCount, Budget, total_blocks
+from fpga_bridge.buffers import training_bytes
 from fpga_bridge.memory_map import MemoryMap, extra_multiplications, make_memory_map
 from ttjax import ModelConfig, UserError
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A config with its memory options set, and what they cost."""
+    """A config with its memory options set, and what they cost.
+
+    blocks: of the memory map's banks. bytes: all data on chip. extra: multiplications done again.
+    """
 
     memory: MemoryMap
     blocks: BlockCount
+    bytes: int
     extra: int
 
     @property
@@ -38,28 +43,28 @@ def plans(config: ModelConfig) -> Iterator[Plan]:
                 planned = config.replace(recompute=recompute, rederive=rederive, immediate=True)
                 memory = make_memory_map(planned)
                 extra = sum(extra_multiplications(planned).values())
-                yield Plan(memory, total_blocks(bank_shapes(memory)), extra)
+                yield Plan(memory, total_blocks(bank_shapes(memory)), training_bytes(memory), extra)
 
 
 def cheapest_plan(config: ModelConfig, *, budget: Budget, max_bytes: int | None = None) -> Plan:
     """The plan with the fewest extra multiplications, then the fewest bytes, within both budgets.
+
+    budget: for the memory map's banks; what the program takes is not in it.
 
     Raises:
         UserError: none fits; says what the smallest needs.
     """
     every = list(plans(config))
     fitting = [
-        plan
-        for plan in every
-        if budget.fits(plan.blocks) and (max_bytes is None or plan.memory.total_bytes <= max_bytes)
+        plan for plan in every if budget.fits(plan.blocks) and (max_bytes is None or plan.bytes <= max_bytes)
     ]
     if fitting:
-        return min(fitting, key=lambda plan: (plan.extra, plan.memory.total_bytes))
-    least = min(every, key=lambda plan: plan.memory.total_bytes)
+        return min(fitting, key=lambda plan: (plan.extra, plan.bytes))
+    least = min(every, key=lambda plan: plan.bytes)
     asked = f"{budget.bram36} BRAM36 and {budget.uram} URAM"
     if max_bytes is not None:
         asked += f" in {max_bytes / 1e6:.3f} MB"
     raise UserError(
         f"no plan fits {asked}: the smallest needs {least.blocks.bram36:g} BRAM36, {least.blocks.uram} URAM"
-        f" and {least.memory.total_bytes / 1e6:.3f} MB; take fewer blocks, lower ranks or shorter sentences"
+        f" and {least.bytes / 1e6:.3f} MB; take fewer blocks, lower ranks or shorter sentences"
     )

@@ -50,11 +50,12 @@ class Row:
 def verilog(shape: BankShape) -> str:
     """A module ``bank`` that is one bank with registered reads.
 
-    A read of the word that is being written gives its old value; on an address that writes and reads (true
-    dual port), a write leaves the read data as they were.
+    A read of the word that is being written gives its old value. Where an address writes and reads (true dual
+    port), a write leaves the read data as they were, and a read of the word that the other port writes may
+    give anything: the ports of UltraRAM take turns, in the one order only, and the kernel makes no such read.
     """
     address, word = f"[{max(1, (shape.depth - 1).bit_length()) - 1}:0]", f"[{shape.width - 1}:0]"
-    shared = shape.write_ports == 2 and shape.kind == "bram"
+    shared = shape.write_ports == 2
     ports, blocks = ["input clk"], []
     for i in range(shape.write_ports):
         ports += [f"input we{i}", f"input {address} wa{i}", f"input {word} wd{i}"]
@@ -62,7 +63,9 @@ def verilog(shape: BankShape) -> str:
     for i in range(shape.read_ports):
         ports.append(f"output reg {word} rd{i}")
         if shared:
-            blocks[i] += f" else rd{i} <= mem[wa{i}];"
+            other = 1 - i
+            collides = f"we{other} && wa{other} == wa{i}"
+            blocks[i] += f" else rd{i} <= {collides} ? {shape.width}'bx : mem[wa{i}];"
         else:
             ports.append(f"input {address} ra{i}")
             blocks.append(f"rd{i} <= mem[ra{i}];")

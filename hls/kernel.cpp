@@ -54,27 +54,22 @@ extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint3
 
   if (command == kLoad) {
     if (layout_matches(image)) {
-      EachBank<kBanks - 1>::load(image);
+      load_image(image);
     } else {
       results[0] = kWrongLayout;
     }
   } else if (command == kStore) {
-  STORE_HASH:
-    for (int i = 0; i < kHashWords; ++i) image[i] = kLayoutHash[i];
-    EachBank<kBanks - 1>::store(image);
+    store_image(image);
   } else if (command == kStep || command == kInfer) {
   EXAMPLES:
     for (uint32_t n = 0; n < n_examples; ++n) {
 #pragma HLS loop_tripcount min = 1 max = 4096
-      Example example;
-      read_example(examples, static_cast<int>(n) * kExampleWords, example);
+      Sentence sentence;
+      read_sentence(examples, static_cast<int>(n) * kExampleWords, sentence);
       if (command == kStep) {
-        float losses[3];
-        train_step(example, losses, taps);
-      STORE_LOSSES:
-        for (int i = 0; i < 3; ++i) results[1 + static_cast<int>(n) * 3 + i] = losses[i];
+        train_step(sentence, results, 1 + static_cast<int>(n) * 3, taps);
       } else {
-        infer(example, results, 1 + static_cast<int>(n) * kLogits);
+        infer(sentence, results, 1 + static_cast<int>(n) * kLogits);
       }
     }
   } else {

@@ -2,92 +2,117 @@
 // one inference.
 #pragma once
 
-#include "encoder.hpp"
-#include "heads.hpp"
+#include "sequencer.hpp"
 
 namespace ttfpga {
 
-/// One sentence as the host hands it over: kExampleWords words of 32 bits.
-struct Example {
-  int length;  ///< [CLS] and words
-  int intent;
-  float rate;  ///< learning rate of the step
-  int tokens[kTokens];
-  int slots[kTokens];
-};
+// One sentence as the host hands it over: length, intent, learning rate, tokens, slots.
 constexpr int kExampleWords = 3 + 2 * kTokens;
+constexpr int kLogits = kIntents + kTokens * kSlots;
 
-inline void read_example(const uint32_t* words, int at, Example& example) {
-  example.length = static_cast<int>(words[at]);
-  example.intent = static_cast<int>(words[at + 1]);
-  example.rate = as_float(words[at + 2]);
+/// Reads a sentence from `at` on, finds the digits of its tokens, and orders the tokens by each.
+inline void read_sentence(const uint32_t* words, int at, Sentence& sentence) {
+  sentence.length = static_cast<int>(words[at]);
+  sentence.intent = static_cast<int>(words[at + 1]);
+  sentence.rate = as_float(words[at + 2]);
+  int rank[kEmbedCores][kTokens];
+#pragma HLS ARRAY_PARTITION variable = rank complete dim = 0
 READ_TOKENS:
   for (int t = 0; t < kTokens; ++t) {
 #pragma HLS PIPELINE II = 2
-    example.tokens[t] = static_cast<int>(words[at + 3 + t]);
-    example.slots[t] = static_cast<int>(words[at + 3 + kTokens + t]);
+    int token = static_cast<int>(words[at + 3 + t]);
+    sentence.slots[t] = static_cast<int>(words[at + 3 + kTokens + t]);
+  DIGITS:
+    for (int k = kEmbedCores - 1; k >= 0; --k) {
+#pragma HLS UNROLL
+      const int digit = token % kVocabModes[k];
+      token = token / kVocabModes[k];
+      sentence.digit[k][t] = digit;
+      int below = 0;
+    RANK:
+      for (int u = 0; u < kTokens; ++u) {
+#pragma HLS UNROLL
+        if (u >= t) continue;
+        const bool before = sentence.digit[k][u] <= digit;
+        below += before ? 1 : 0;
+        rank[k][u] += before || t >= sentence.length ? 0 : 1;
+      }
+      rank[k][t] = below;
+    }
+  }
+ORDER:
+  for (int t = 0; t < sentence.length; ++t) {
+#pragma HLS LOOP_TRIPCOUNT max = kTokens
+#pragma HLS PIPELINE
+  ORDER_DIGIT:
+    for (int k = 0; k < kEmbedCores; ++k) {
+#pragma HLS UNROLL
+      sentence.order[k][rank[k][t]] = t;
+    }
   }
 }
 
-/// Work done on each bank, one after the other.
-template <int kBank>
-struct EachBank {
-  static void load(const uint32_t* image) {
-    EachBank<kBank - 1>::load(image);
-  LOAD_BANK:
-    for (int i = 0; i < kBankSize[kBank]; ++i) {
+/// One bank of parameters from the image, from word `at` on; returns the word after it.
+template <int kSize>
+int load_bank(const uint32_t* image, int at, float (&bank)[kSize]) {
+LOAD_BANK:
+  for (int i = 0; i < kSize; ++i) {
 #pragma HLS PIPELINE
-      Bank<kBank>::value()[i] = as_float(image[kBankOffset[kBank] + i]);
-    }
+    bank[i] = as_float(image[at + i]);
   }
-
-  static void store(uint32_t* image) {
-    EachBank<kBank - 1>::store(image);
-  STORE_BANK:
-    for (int i = 0; i < kBankSize[kBank]; ++i) {
-#pragma HLS PIPELINE
-      image[kBankOffset[kBank] + i] = as_bits(Bank<kBank>::value()[i]);
-    }
-  }
-
-  static void update(const Step& step) {
-    EachBank<kBank - 1>::update(step);
-    sgd_update<kBank>(0, kBankSize[kBank], step);
-  }
-};
-template <>
-struct EachBank<-1> {
-  static void load(const uint32_t*) {}
-  static void store(uint32_t*) {}
-  static void update(const Step&) {}
-};
-
-/// Forward, backward, update for one sentence: losses = {joint, intent, slot}.
-inline void train_step(const Example& example, float (&losses)[3], const Taps& taps) {
-  const Step step = {example.rate, taps};
-  encoder_forward(example.tokens, example.length, taps);
-  heads_forward(taps);
-  joint_loss(example.length, example.intent, example.slots, losses, taps);
-  heads_backward(step);
-  encoder_backward(example.tokens, example.length, step);
-  if (!kImmediate) EachBank<kBanks - 1>::update(step);
+  return at + kSize;
 }
 
-/// Logits of one sentence into results: kIntents, then kTokens * kSlots.
-inline void infer(const Example& example, float* results, int at) {
-  encoder_forward(example.tokens, example.length, Taps{});
-  heads_forward(Taps{});
+/// One bank of parameters into the image.
+template <int kSize>
+int store_bank(const float (&bank)[kSize], int at, uint32_t* image) {
+STORE_BANK:
+  for (int i = 0; i < kSize; ++i) {
+#pragma HLS PIPELINE
+    image[at + i] = as_bits(bank[i]);
+  }
+  return at + kSize;
+}
+
+#define TTFPGA_LOAD_BANK(bank) at = load_bank(image, at, bank);
+#define TTFPGA_STORE_BANK(bank) at = store_bank(bank, at, image);
+
+inline void load_image(const uint32_t* image) {
+  int at = kHashWords;
+  TTFPGA_BANKS(TTFPGA_LOAD_BANK)
+}
+
+inline void store_image(uint32_t* image) {
+STORE_HASH:
+  for (int i = 0; i < kHashWords; ++i) image[i] = kLayoutHash[i];
+  int at = kHashWords;
+  TTFPGA_BANKS(TTFPGA_STORE_BANK)
+}
+
+/// Forward, backward, update for one sentence: joint, intent and slot loss into results from `at` on.
+inline void train_step(const Sentence& sentence, float* results, int at, const Taps& taps) {
+  run_program(0, kInstructions, sentence, taps);
+STORE_LOSSES:
+  for (int i = 0; i < 3; ++i) results[at + i] = losses[i];
+}
+
+/// Logits of one sentence into results: kIntents, then kTokens * kSlots, with zeros at padding.
+inline void infer(const Sentence& sentence, float* results, int at) {
+  run_program(0, kForwardInstructions, sentence, Taps{});
 STORE_INTENT:
   for (int c = 0; c < kIntents; ++c) {
 #pragma HLS PIPELINE
     results[at + c] = intent_logits[c];
   }
 STORE_SLOTS:
-  for (int i = 0; i < kTokens * kSlots; ++i) {
+  for (int t = 0; t < kTokens; ++t) {
+  STORE_CLASSES:
+    for (int c = 0; c < kSlots; ++c) {
 #pragma HLS PIPELINE
-    results[at + kIntents + i] = activation[place::slot_logits + i];
+      const float logit = t < sentence.length ? activation[kSlotLogits + t * kSlotPitch + c] : 0.0f;
+      results[at + kIntents + t * kSlots + c] = logit;
+    }
   }
 }
-constexpr int kLogits = kIntents + kTokens * kSlots;
 
 }  // namespace ttfpga

@@ -2,8 +2,7 @@
 // (TTFPGA_TAPS 0) leaves them out.
 #pragma once
 
-#include "elementary.hpp"
-#include "ttfpga_config.hpp"
+#include "program.hpp"
 
 #ifndef TTFPGA_TAPS
 #define TTFPGA_TAPS 0
@@ -22,35 +21,49 @@ struct Taps {
   const uint32_t* overrides;
 };
 
-/// Records `size` elements of `buffer` from `start` at `offset` of the trace, then overrides them.
-template <int kSize>
-void tap(const Taps& taps, int offset, float (&buffer)[kSize], int start, int size) {
+/// kTap: records an array of `batches` x `rows` x `load` elements at `trace`, then overrides it. Of these the
+/// array has `stream` rows of `cols` elements (a sentence's own length); the rest is recorded as zero.
+inline void tap(const Instruction& job, const Sentence& sentence, const Taps& taps) {
   if (taps.trace == nullptr) return;
+  const Operand& at = job.operand[0];
+  const int valid_rows = extent(job.stream, sentence), valid_cols = extent(job.cols, sentence);
+  int offset = job.trace;
 TAP:
-  for (int i = 0; i < size; ++i) {
-    taps.trace[offset + i] = buffer[start + i];
-    if (taps.overrides != nullptr && taps.overrides[offset + i] != kKeep) {
-      buffer[start + i] = as_float(taps.overrides[offset + i]);
+  for (int i = 0; i < job.batches * job.rows; ++i) {
+    const int row = i % job.rows, element = at.base + i / job.rows * at.batch + row * at.row;
+  TAP_ROW:
+    for (int col = 0; col < job.load; ++col, ++offset) {
+      float value[1] = {0.0f};
+      const bool valid = row < valid_rows && col < valid_cols;
+      if (valid) read(at.array, element + col, 1, value);
+      taps.trace[offset] = value[0];
+      if (!valid || taps.overrides == nullptr || taps.overrides[offset] == kKeep) continue;
+      value[0] = as_float(taps.overrides[offset]);
+      write(at.array, element + col, 1, value);
     }
   }
+}
+
+/// kClear: zeros where the step itself writes only what a sentence's tokens have touched, for the trace.
+inline void clear(const Instruction& job, const Taps& taps) {
+  if (taps.trace == nullptr) return;
+  const float zero[1] = {0.0f};
+CLEAR:
+  for (int col = 0; col < job.cols; ++col) write(job.operand[0].array, job.operand[0].base + col, 1, zero);
 }
 
 #else
 
 struct Taps {};
 
-template <int kSize>
-void tap(const Taps&, int, float (&)[kSize], int, int) {
+inline void tap(const Instruction&, const Sentence&, const Taps&) {
+#pragma HLS INLINE
+}
+
+inline void clear(const Instruction&, const Taps&) {
 #pragma HLS INLINE
 }
 
 #endif
-
-/// The whole of an array.
-template <int kSize>
-void tap(const Taps& taps, int offset, float (&buffer)[kSize]) {
-#pragma HLS INLINE
-  tap(taps, offset, buffer, 0, kSize);
-}
 
 }  // namespace ttfpga

@@ -34,6 +34,9 @@ class FlushDenormals {
 #endif
 };
 
+const ttfpga::Pipeline kPipelines[] = {ttfpga::kEnginePipeline, ttfpga::kNormPipeline,
+                                       ttfpga::kNonlinearPipeline, ttfpga::kUpdatePipeline};
+
 }  // namespace
 
 // The library shows these alone (it is compiled with hidden visibility).
@@ -45,7 +48,15 @@ const uint32_t* ttfpga_csim_layout_hash() { return ttfpga::kLayoutHash; }
 
 /// Lengths in elements, so that the host can refuse a buffer of another size: image, trace.
 uint32_t ttfpga_csim_image_words() { return ttfpga::kImageWords; }
-uint32_t ttfpga_csim_trace_words() { return ttfpga::trace::kWords; }
+uint32_t ttfpga_csim_trace_words() { return ttfpga::kTraceWords; }
+
+/// Trips of each instruction's loop since the library was loaded, and how many instructions there are.
+const uint64_t* ttfpga_csim_trips() { return ttfpga::executed_trips; }
+uint32_t ttfpga_csim_instructions() { return ttfpga::kInstructions; }
+
+/// What the cycle model needs to know of the units' loops, and how many there are.
+const ttfpga::Pipeline* ttfpga_csim_pipelines() { return kPipelines; }
+uint32_t ttfpga_csim_pipeline_count() { return sizeof(kPipelines) / sizeof(kPipelines[0]); }
 
 /// One kernel command; trace_out and overrides may be null.
 void ttfpga_csim_run(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,

@@ -13,6 +13,7 @@ from fpga_bridge.blocks import (
     U50_USABLE,
     BankShape,
     BlockCount,
+    Budget,
     Kind,
     bank_mapping,
     block_count,
@@ -37,6 +38,10 @@ MEASURED: list[tuple[int, int, Kind, int, int, int, int]] = [
     (704, 1, "bram", 1, 3, 20, 0),
     (65, 5000, "uram", 1, 1, 0, 2),
     (72, 4096, "uram", 1, 2, 0, 2),
+    (72, 4096, "uram", 2, 2, 0, 1),
+    (512, 1536, "uram", 2, 2, 0, 8),
+    (512, 5808, "uram", 2, 2, 0, 15),
+    (512, 2736, "bram", 2, 2, 86, 0),
     (32, 64, "lutram", 1, 1, 0, 0),
     (384, 32, "registers", 1, 1, 0, 0),
 ]
@@ -46,7 +51,7 @@ MEASURED: list[tuple[int, int, Kind, int, int, int, int]] = [
 def shapes(draw: st.DrawFn) -> BankShape:
     kinds: list[Kind] = ["bram", "uram"]
     kind = draw(st.sampled_from(kinds))
-    write_ports = draw(st.integers(1, 2 if kind == "bram" else 1))
+    write_ports = draw(st.integers(1, 2))
     read_ports = draw(st.integers(1, 2 if write_ports == 2 else 4))
     width, depth = draw(st.integers(1, 1200)), draw(st.integers(1, 20_000))
     return BankShape("bank", width, depth, kind, write_ports, read_ports)
@@ -121,6 +126,15 @@ def test_the_u50() -> None:
     assert (U50_USABLE.bram_mb, U50_USABLE.uram_mb) == pytest.approx((5.197824, 22.413312))
 
 
+@given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 250), st.integers(0, 150))
+def test_what_is_left_fits_what_the_whole_fits_beside_what_is_taken(bram, uram, bram18, more) -> None:
+    taken, count = BlockCount(bram18, uram), BlockCount(2 * more, more)
+    budget = Budget(bram + 40, uram + 100, slrs=2)
+    left = budget.less(taken)
+    assert left.slrs == 2
+    assert left.fits(count) == budget.fits(taken + count)
+
+
 def test_a_budget_fits_up_to_its_last_half_block() -> None:
     assert U50_USABLE.fits(BlockCount(2256, 608))
     assert not U50_USABLE.fits(BlockCount(2257, 0))
@@ -133,9 +147,10 @@ def test_a_budget_fits_up_to_its_last_half_block() -> None:
         ((0, 8, "bram"), "width, depth, write_ports and read_ports of at least 1, found 0, 8, 1 and 1"),
         ((8, 0, "uram"), "found 8, 0, 1 and 1"),
         ((8, 8, "bram", 1, 0), "found 8, 8, 1 and 0"),
-        ((8, 8, "uram", 2, 1), "expected one write port in uram, found 2"),
         ((8, 8, "lutram", 2, 1), "expected one write port in lutram, found 2"),
         ((8, 8, "bram", 3, 1), "found 3 to write and 1 to read"),
+        ((8, 8, "uram", 3, 1), "found 3 to write and 1 to read"),
+        ((8, 8, "uram", 2, 3), "found 2 to write and 3 to read"),
         ((8, 8, "bram", 2, 3), "found 2 to write and 3 to read"),
     ],
 )

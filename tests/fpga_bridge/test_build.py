@@ -65,7 +65,7 @@ def test_one_content_is_built_once_and_any_change_is_built_again(
     assert len(runs) == 1
 
     sources = kernel_sources()
-    changed = {**sources, "heads.hpp": sources["heads.hpp"] + "// another byte\n"}
+    changed = {**sources, "norm.hpp": sources["norm.hpp"] + "// another byte\n"}
     assert build_kernel(MANIFEST, changed) != first
     assert len(runs) == 2
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-fno-inline"))
@@ -118,11 +118,11 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_source_that_does_not_compile_is_one_line_with_the_compilers_first_error(cache: Path) -> None:
     sources = kernel_sources()
-    broken = {**sources, "heads.hpp": sources["heads.hpp"] + "\nint broken( {\nint broken2( {\n"}
+    broken = {**sources, "norm.hpp": sources["norm.hpp"] + "\nint broken( {\nint broken2( {\n"}
     with pytest.raises(UserError) as caught:
         build_kernel(MANIFEST, broken)
     [line] = str(caught.value).splitlines()
-    assert "does not compile the kernel" in line and "heads.hpp" in line and "error" in line
+    assert "does not compile the kernel" in line and "norm.hpp" in line and "error" in line
     assert built(cache) == []
 
 

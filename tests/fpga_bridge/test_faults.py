@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fpga_bridge.build import build_kernel, kernel_sources
 from fpga_bridge.csim import CsimDevice
-from fpga_bridge.faults import FAULTS, Fault, find_fault
+from fpga_bridge.faults import FAULTS, Fault, ProgramFault, SourceFault, find_fault
+from fpga_bridge.header import HEADER_NAME, header
 from fpga_bridge.lockstep import Report, cosimulate
 from fpga_bridge.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY, random_params, rates, sentences
@@ -30,7 +32,8 @@ REQUIRED = {
 
 def plant(fault: Fault, config: ModelConfig, mode: str = "locked") -> Report:
     """Two steps of a kernel with the fault in it, on sentences with padding and a token that comes twice."""
-    device = CsimDevice(config, build_kernel(make_manifest(config), fault.sources()))
+    manifest = make_manifest(config)
+    device = CsimDevice(config, build_kernel(manifest, fault.sources(manifest)))
     batch = sentences(config, 2, lengths=[config.seq_len - 3, 4])
     batch.tokens[:, 2] = batch.tokens[:, 1]
     return cosimulate(device, random_params(config), batch, rates(2), mode=mode)  # type: ignore[arg-type]
@@ -53,12 +56,19 @@ def test_the_list_holds_the_eight_that_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_replaces_text_that_is_there_once(name: str) -> None:
-    fault, sources = FAULTS[name], kernel_sources()
-    mutated = fault.sources()
-    assert {file for file in sources if sources[file] != mutated[file]} == {fault.file}
-    assert fault.new in mutated[fault.file]
-    assert fault.first_point(TINY.n_blocks) in make_manifest(TINY).by_name
+def test_each_fault_changes_its_file_alone(name: str) -> None:
+    manifest = make_manifest(TINY)
+    fault, sources = FAULTS[name], {**kernel_sources(), HEADER_NAME: header(manifest)}
+    mutated = {**sources, **fault.sources(manifest)}
+    assert {file for file in mutated if sources[file] != mutated[file]} == {fault.file}
+    if isinstance(fault, SourceFault):
+        assert fault.new in mutated[fault.file]
+    else:
+        # Instructions differ, and what they need of the engine; none is added or left out.
+        lines = [text[HEADER_NAME].splitlines() for text in (sources, mutated)]
+        differing = [a for a, b in zip(*lines, strict=True) if a != b]
+        assert all(line.startswith(("  {", "constexpr int kSumDepth")) for line in differing)
+    assert fault.first_point(TINY.n_blocks) in manifest.by_name
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -80,8 +90,8 @@ def test_each_fault_in_enc2_is_named_at_its_first_point_and_step(name: str) -> N
 
 
 NORMS = ["embed_norm", "block0.norm1", "block0.norm2", "block1.norm1", "block1.norm2", "slot_norm"]
-# What goes into a norm: a stage before it, and past that stage the residual stream.
-INTO_NORMS = ["embed", "block0.o", "block0.ffn_out", "block1.o", "block1.ffn_out", "slot_gelu", *NORMS[:4]]
+# What goes into a norm. The residual stream's gradient is read where the branch's lies, which is handed in.
+INTO_NORMS = ["embed", "block0.o", "block0.ffn_out", "block1.o", "block1.ffn_out", "slot_gelu"]
 
 
 @pytest.mark.parametrize(
@@ -104,19 +114,33 @@ def test_isolated_stages_disagree_where_the_fault_is_and_nowhere_else(name: str,
 
 
 def test_the_kernel_without_a_fault_agrees_on_the_same_sentences() -> None:
-    report = plant(Fault("none", "", "step.hpp", "#pragma once", "#pragma once", ""), TINY)
+    report = plant(SourceFault("none", "", "", "step.hpp", "#pragma once", "#pragma once"), TINY)
     assert report.agree, report.first_divergence
 
 
+def test_a_missing_wait_shows_in_the_bits_of_steps_without_trace() -> None:
+    """With a trace, instructions run in order; without one, units run ahead as far as waits let them."""
+    fault = ProgramFault("no_waits", "", "", lambda job, config: replace(job, waits=()))
+    report = plant(fault, TINY)
+    assert report.first_divergence is None and report.same_bits is False
+    assert not report.agree
+
+
 def test_a_fault_whose_text_is_gone_says_so() -> None:
-    gone = Fault("gone", "", "heads.hpp", "no such text", "", "loss")
+    gone = SourceFault("gone", "", "loss", "norm.hpp", "no such text", "")
     with pytest.raises(
-        UserError, match=re.escape("fault gone: expected its text once in heads.hpp, found it 0")
+        UserError, match=re.escape("fault gone: expected its text once in norm.hpp, found it 0")
     ):
-        gone.sources()
-    twice = Fault("twice", "", "heads.hpp", "float", "double", "loss")
+        gone.sources(make_manifest(TINY))
+    twice = SourceFault("twice", "", "loss", "norm.hpp", "float", "double")
     with pytest.raises(UserError, match="expected its text once"):
-        twice.sources()
+        twice.sources(make_manifest(TINY))
+
+
+def test_a_fault_that_changes_no_instruction_says_so() -> None:
+    idle = ProgramFault("idle", "", "loss", lambda job, config: job)
+    with pytest.raises(UserError, match="fault idle: expected instructions that change, found none"):
+        idle.sources(make_manifest(TINY))
 
 
 def test_an_unknown_fault_is_refused_with_the_names_of_all() -> None:

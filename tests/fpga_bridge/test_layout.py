@@ -5,6 +5,7 @@ What is refused: parameters, images and configs that don't fit.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,17 @@ def numbered(layout: Layout) -> Params:
     """Parameters in which no two elements are the same number (all exact in float32)."""
     first, leaves = 0, {}
     for p in reversed(layout.placements):
-        leaves[p.name] = np.arange(first, first + p.size, dtype=np.float32).reshape(p.shape)
-        first += p.size
+        n = prod(p.shape)
+        leaves[p.name] = np.arange(first, first + n, dtype=np.float32).reshape(p.shape)
+        first += n
     assert first < 2**24
     return unflatten(leaves)
 
 
 @given(configs())
-def test_addresses_are_a_bijection_onto_every_lane_of_every_word_of_every_bank(config: ModelConfig) -> None:
+def test_every_element_has_an_address_of_its_own_and_what_is_left_is_the_rows_padding(
+    config: ModelConfig,
+) -> None:
     layout = make_layout(config)
     every = {
         (b, word, lane)
@@ -44,8 +48,26 @@ def test_addresses_are_a_bijection_onto_every_lane_of_every_word_of_every_bank(c
         for lane in range(bank.lanes)
     }
     used = [tuple(place) for place in places(layout).tolist()]
-    assert len(used) == len(every)
-    assert set(used) == every
+    assert len(set(used)) == len(used)
+    assert set(used) <= every
+    padding = sum(prod(p.shape) // p.row * (p.pitch - p.row) for p in layout.placements)
+    assert len(every) - len(used) == padding
+
+
+@given(configs())
+def test_a_row_longer_than_a_word_begins_at_one_and_no_row_has_a_word_of_padding(config: ModelConfig) -> None:
+    layout = make_layout(config)
+    for p in layout.placements:
+        bank = layout.banks[p.bank]
+        assert prod(p.shape) % p.row == 0
+        assert p.row <= p.pitch < p.row + MAX_LANES
+        if p.row > MAX_LANES:
+            assert (p.start % MAX_LANES, p.pitch % MAX_LANES, bank.lanes) == (0, 0, MAX_LANES), p.name
+        else:
+            assert p.pitch == p.row
+        address = p.gather(np.arange(p.size)).transpose(p.axes).reshape(-1, p.row)
+        np.testing.assert_array_equal(address[:, 0], p.pitch * np.arange(len(address)))
+        np.testing.assert_array_equal(address - address[:, :1], np.tile(np.arange(p.row), (len(address), 1)))
 
 
 @given(configs())
@@ -53,7 +75,8 @@ def test_every_parameter_has_a_place_and_banks_lie_one_after_the_other(config: M
     layout = make_layout(config)
     leaves = flatten(random_params(config))
     assert {p.name: p.shape for p in layout.placements} == {name: leaf.shape for name, leaf in leaves.items()}
-    assert layout.size == sum(leaf.size for leaf in leaves.values())
+    assert layout.size == sum(p.size for p in layout.placements)
+    assert layout.size >= sum(leaf.size for leaf in leaves.values())
     offset = HASH_WORDS
     for bank in layout.banks:
         assert bank.offset == offset
@@ -82,11 +105,17 @@ def test_unpack_after_pack_is_the_identity_on_all_bits(config: ModelConfig, seed
 
 
 @given(configs(), st.integers(0, 2**32 - 1))
-def test_pack_after_unpack_is_the_identity_on_images(config: ModelConfig, seed: int) -> None:
+def test_pack_after_unpack_is_the_identity_on_images_and_clears_the_padding(
+    config: ModelConfig, seed: int
+) -> None:
     layout = make_layout(config)
     image = np.random.default_rng(seed).integers(0, 2**32, layout.image_words, np.uint32)
     image[:HASH_WORDS] = layout.hash
-    np.testing.assert_array_equal(layout.pack(layout.unpack(image)), image)
+    bank, word, lane = places(layout).T
+    offsets, lanes = np.array([(b.offset, b.lanes) for b in layout.banks]).T
+    used = np.zeros(layout.image_words, bool)
+    used[:HASH_WORDS] = used[offsets[bank] + word * lanes[bank] + lane] = True
+    np.testing.assert_array_equal(layout.pack(layout.unpack(image)), np.where(used, image, 0))
 
 
 @given(configs())
@@ -106,7 +135,7 @@ def test_what_comes_out_are_copies() -> None:
 
 
 def test_a_core_digit_of_the_embedding_is_contiguous() -> None:
-    """A token picks one row digit of each TTM core: that slice is one run of the bank."""
+    """A token picks one row digit of each TTM core: that slice is one run of the bank, padding included."""
     for name in ("embed.core0", "embed.core1", "embed.core2"):
         [placement] = [p for p in LAYOUT.placements if p.name == name]
         lanes = LAYOUT.banks[placement.bank].lanes
@@ -114,7 +143,23 @@ def test_a_core_digit_of_the_embedding_is_contiguous() -> None:
         element = word * lanes + lane
         for digit in range(placement.shape[1]):
             run = np.sort(element[:, digit].reshape(-1))
-            np.testing.assert_array_equal(run, np.arange(run[0], run[0] + run.size))
+            of_digit = placement.size // placement.shape[1]
+            first = digit * of_digit
+            assert first % lanes == 0
+            rows = first + np.arange(of_digit).reshape(-1, placement.pitch)[:, : placement.row]
+            np.testing.assert_array_equal(run, rows.reshape(-1))
+
+
+@pytest.mark.parametrize(("name", "classes"), [("intent_out", TINY.n_intents), ("slot_out", TINY.n_slots)])
+def test_a_classifiers_classes_are_the_rows_of_its_bank(name: str, classes: int) -> None:
+    placement = LAYOUT.placement(f"{name}.weight")
+    lanes = LAYOUT.banks[placement.bank].lanes
+    _, word, lane = np.moveaxis(LAYOUT.address(f"{name}.weight"), -1, 0)
+    element = word * lanes + lane
+    assert element.shape == (TINY.d_model, classes)
+    for c in range(classes):
+        first = c * placement.pitch
+        np.testing.assert_array_equal(element[:, c], np.arange(first, first + TINY.d_model))
 
 
 def test_cores_of_one_position_share_a_bank_across_layers() -> None:

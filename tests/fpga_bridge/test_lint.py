@@ -75,6 +75,11 @@ BAD = [
         "void f() {\nouter: for (int n = 8; n > 1; n /= 2) {\n#pragma HLS unroll factor=2\n"
         "inner: for (int i = 0; i < n; ++i) {}  // <-\n}\n}",
     ),
+    (
+        "loop-bound",
+        "#define INLINE __attribute__((always_inline)) inline\nconstexpr int rows = 3;\n"
+        "INLINE void f(int n) { rows: for (int i = 0; i < n; ++i) {} }  // <-",
+    ),
     ("double", "float f(float x) { return x * 0.5; }  // <-"),
     ("double", "template <typename T> T f(T x) { return x * 0.5; }  // <-"),
     ("double", "double f(float x);  // <-"),
@@ -90,6 +95,7 @@ GOOD = """
 
 constexpr int rows = 4;
 constexpr int half(int n) { return n / 2; }
+constexpr int levels(int n) { return n <= 1 ? 0 : 1 + levels((n + 1) / 2); }
 constexpr int largest(int n) {
   int best = 1;
   for (int d = 2; d < n; ++d) best = n % d == 0 ? d : best;
@@ -139,7 +145,7 @@ examples:
 #pragma HLS LOOP_TRIPCOUNT min=1 max=8
     scale<rows, Shape>(lane, input[e]);
   triangle:
-    for (int i = rows - 1, j = 0; i > j && i >= half(cols); --i) {
+    for (int i = rows - 1, j = 0; i > j && i >= half(cols) - levels(1); --i) {
       auto add = [](float a, float b) { return a + b; };
       output[e] = add(lane[i], weights[i][0]) + sum(lane);
     }

@@ -1,7 +1,7 @@
 """The memory map: no two live arrays share memory, every value is still there when the kernel reads it.
 
-``kernel_accesses`` says what each stage reads and writes, written down from ``hls/`` and not from the
-lifetimes: a step played on it sees what a wrong lifetime or a wrong place would overwrite.
+``kernel_accesses`` says what each stage reads and writes, written down from the program's emitters and not
+from the lifetimes: a step played on it sees what a wrong lifetime or a wrong place would overwrite.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,21 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from fpga_bridge.banks import SLOT_MEMORIES, bank_shapes
-from fpga_bridge.build import kernel_sources
 from fpga_bridge.header import header
-from fpga_bridge.lifetimes import BLOCK_ARRAYS, Pool
+from fpga_bridge.lifetimes import BLOCK_ARRAYS, HALVES, Pool
+from fpga_bridge.make_program import make_program
 from fpga_bridge.manifest import make_manifest
 from fpga_bridge.memory_map import MemoryMap, Place, make_memory_map
+from fpga_bridge.program import Op
 from fpga_bridge.timeline import BLOCK_STAGES, Phase
 from tests.fpga_bridge.samples import TINY, configs
 from ttjax import ModelConfig, preset
 from ttjax.costs import model_costs
 from ttjax.params import linear_names
 
-Value = tuple[str, int, int]  # name, index and pass, as the header asks for a place
+Value = tuple[str, int, int]  # name, index and pass, as the program asks for a place
 
+NORM_RESIDUAL = 6  # of hls/norm.hpp's operands
 PRESETS = ("tiny", "enc2", "enc4", "enc6")
 
 
@@ -56,10 +59,12 @@ class Access:
 
 
 def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
-    """The temporary arrays that each stage of a step touches, stage by stage (``hls/*.hpp``)."""
+    """The temporary arrays that each stage of a step touches, stage by stage (``fpga_bridge.emit_*``)."""
     config, time = memory.config, memory.timeline
     numbers = {name: i for i, name in enumerate(linear_names(config))}
     branch, d_stream, d_branch, d_wide = (one(n) for n in ("branch", "d_stream", "d_branch", "d_wide"))
+
+    chains = [pool for pool in HALVES if pool in memory.slots]  # of two cores there is nothing between
 
     def trains(layer: str, *values: Value) -> list[Value]:
         return [] if layer in config.frozen else list(values)
@@ -72,12 +77,17 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
 
     def ahead(phase: Phase, layer: str, reads: list[Value], writes: list[Value]) -> Access:
         n, of_pass = numbers[layer], int(phase != "forward")
-        products = [("left", n, of_pass), ("right", n, of_pass), ("bond", n, of_pass)]
-        return stage(phase, layer, reads, [*writes, *products])
+        halves: list[Value] = [(pool, n, of_pass) for pool in chains]
+        part, merged = layer.rpartition(".")[2], halves
+        if not config.rederive and part == "q":  # those of the keys and the values at once with it
+            merged = [(pool, n + i, of_pass) for i in range(3) for pool in chains]
+        elif not config.rederive and part in ("k", "v"):
+            reads, merged = [*reads, *halves], []
+        return stage(phase, layer, reads, [*writes, *merged, ("bond", n, of_pass)])
 
     def back(layer: str, x: Value, reads: list[Value], writes: list[Value]) -> Access:
         n = numbers[layer]
-        halves: list[Value] = [("left", n, 1), ("right", n, 1)]
+        halves: list[Value] = [(pool, n, 1) for pool in chains]
         merged = ([], halves) if config.rederive else (halves, [])
         needed = trains(layer, x, ("bond", n, 1))
         if x in writes:  # made again in this stage
@@ -106,24 +116,32 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
         def of(name: str) -> Value:
             return name, b, 1
 
-        yield stage("backward", f"block{b}.norm2", [d_stream, of("unit2")], [d_branch, d_stream])
+        yield stage("backward", f"block{b}.norm2", [d_stream, of("unit2")], [d_branch])
         yield back(f"block{b}.ffn_out", of("ffn_active"), [d_branch], [d_wide])
-        yield stage("backward", f"block{b}.gelu", [of("ffn_hidden"), d_wide], [d_branch])
-        ffn_in, reads, writes = f"block{b}.ffn_in", [d_branch, d_stream], [d_stream]
+        yield stage("backward", f"block{b}.gelu", [of("ffn_hidden"), d_wide], [d_wide])
+        ffn_in, reads, writes = f"block{b}.ffn_in", [d_wide, d_branch], [d_stream]
         if config.rederive:
-            reads, writes = reads + trains(ffn_in, of("unit1")), writes + trains(ffn_in, of("attended"))
-        yield back(ffn_in, of("attended"), reads, writes)
-        yield stage("backward", f"block{b}.norm1", [d_stream, of("unit1")], [d_branch, d_stream])
+            reads, writes = reads + trains(ffn_in, of("unit1")), writes + trains(ffn_in, of("attended_again"))
+        attended = of("attended_again" if config.rederive and trains(ffn_in, of("attended")) else "attended")
+        yield back(ffn_in, attended, reads, writes)
+        yield stage("backward", f"block{b}.norm1", [d_stream, of("unit1")], [d_branch])
         yield back(f"block{b}.o", of("context"), [d_branch], [d_wide])
         kept = [of("query"), of("key"), of("value"), of("probs")]
         d_qkv = {"q": one("d_query"), "k": one("d_key"), "v": one("d_value")}
         made = [one("d_scores"), *d_qkv.values()]
         yield stage("backward", f"block{b}.attention", [d_wide, *kept], made)
-        for layer in "vkq":
-            yield back(f"block{b}.{layer}", ("hidden", b, 0), [d_qkv[layer], d_stream], [d_stream])
+        # The gradient of the block's input goes back and forth between two places as it gathers three parts.
+        for layer, so_far, with_it in (
+            ("v", d_branch, d_stream),
+            ("k", d_stream, d_branch),
+            ("q", d_branch, d_stream),
+        ):
+            yield back(f"block{b}.{layer}", ("hidden", b, 0), [d_qkv[layer], so_far], [with_it])
 
     n = config.n_blocks
-    summary, embedded = ("hidden", n, 0), [one("row_products"), one("embedding")]
+    # Of a table of two cores a row is made at once.
+    rows = [one("row_products")] if len(config.vocab_modes) > 2 else []
+    summary, embedded = ("hidden", n, 0), [*rows, one("embedding")]
     yield stage("forward", "embed", [], embedded)
     yield stage("forward", "embed_norm", [one("embedding")], [("embed_unit", 0, 0), ("hidden", 0, 0)])
     for b in range(n):
@@ -138,7 +156,9 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
     reads = [one("d_slot_logits"), *trains("slot_out", one("slot_normed"))]
     yield stage("backward", "slot_out", reads, [d_wide, *at_once("slot_out", one("slot_gradient"))])
     yield stage("backward", "slot_norm", [d_wide, ("slot_unit", 0, 1)], [d_branch])
-    yield stage("backward", "slot_gelu", [one("slot_hidden"), d_branch], [d_wide])
+    # The gradient of the classifier's weights may still be on its way, beside this stage and the one before.
+    late = trains("slot_out", one("slot_normed"))
+    yield stage("backward", "slot_gelu", [one("slot_hidden"), d_branch, *late], [d_wide])
     yield back("slot_pre", summary, [d_wide], [d_stream])
     yield stage("backward", "intent_out", [], at_once("intent_out", one("intent_gradient")))
     yield back("intent_pre", summary, [d_stream], [d_stream])
@@ -149,8 +169,11 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
     unit = ("embed_unit", 0, 1)
     again = [*embedded, unit] if config.rederive else []
     yield stage("backward", "embed_norm", [d_stream] if again else [d_stream, unit], [d_branch, *again])
-    products = trains("embed", one("row_products"), one("d_row_products"))
-    yield stage("backward", "embed", [d_branch], [*products, *at_once("embed", one("embed_gradient"))])
+    made = [
+        *trains("embed", *(one(f"d_{name}") for name, _, _ in rows)),
+        *at_once("embed", one("embed_gradient")),
+    ]
+    yield stage("backward", "embed", [d_branch, *trains("embed", *rows)], made)
 
 
 def one(name: str) -> Value:
@@ -169,9 +192,8 @@ def place_of(memory: MemoryMap, value: Value) -> Place:
 
 def span(memory: MemoryMap, value: Value) -> tuple[Pool, slice]:
     """The elements of its pool that a value is read from and written to."""
-    array = place_of(memory, value).array
-    start = memory.offset(*value)
-    return array.pool, slice(start, start + array.size)
+    pool, start = memory.place(*value)
+    return pool, slice(start, start + place_of(memory, value).array.size)
 
 
 @given(memory_configs())
@@ -255,15 +277,14 @@ def test_a_life_begins_as_the_array_is_written_and_ends_as_it_is_last_touched(co
 
 @given(memory_configs())
 def test_no_memory_serves_two_arrays_in_one_stage(config: ModelConfig) -> None:
-    """One read and one write port each: a memory a slot in the large pools, one in all in the others."""
+    """Its two ports are the one array's, in the large pools; the others' are one layer's at a time."""
     memory = make_memory_map(config)
     for access in kernel_accesses(memory):
         users: dict[tuple[str, int], set[int]] = {}
         for value in (*access.reads, *access.writes):
             place = place_of(memory, value)
             pool = place.array.pool
-            slots = range(place.slot, place.slot + place.slots) if pool in SLOT_MEMORIES else [0]
-            for slot in slots:
+            for slot in range(place.slot, place.slot + place.slots) if pool in SLOT_MEMORIES else ():
                 users.setdefault((pool, slot), set()).add(id(place))
         assert all(len(arrays) == 1 for arrays in users.values()), memory.timeline.stages[access.moment]
 
@@ -281,44 +302,81 @@ def test_an_array_of_a_block_is_made_before_it_is_read(name: str) -> None:
             assert kept_from < time.at("backward", f"block{b}.{read_back}")
 
 
-@given(memory_configs())
-def test_every_place_of_the_header_lies_in_its_pool_at_the_start_of_a_slot(config: ModelConfig) -> None:
-    memory = make_memory_map(config)
-    text = header(make_manifest(config))
-    places = re.search(r"namespace place \{(.*?)\}  // namespace place", text, re.DOTALL)
-    assert places is not None
-    tables = dict(re.findall(r"constexpr int (\w+)(?:\[[^=]*)? = (.*);", places[1]))
-    own_pools: dict[str, Pool] = {
-        "d_scores": "attention",
-        "probs": "attention",
-        "left": "left",
-        "right": "right",
-        "bond": "bond",
-    }
-    for name, values in tables.items():
-        pool = own_pools.get(name, "activation")
-        for place in map(int, re.findall(r"\d+", values)):
-            assert place % memory.slot_size[pool] == 0
-            assert 0 <= place // memory.slot_size[pool] < memory.slots[pool], name
-    asked = set(re.findall(r"\bplace::(\w+)", "".join(kernel_sources().values())))
-    assert asked == tables.keys()
+def program_touches_dead(memory: MemoryMap) -> list[tuple[tuple[str, str], str, int]]:
+    """Operands of the program in a pool (stage, pool, element) that begin in no array that is live there."""
+    found = []
+    for job in make_program(make_manifest(memory.config)).instructions:
+        moment = memory.timeline.stages.index(job.stage) if job.stage in memory.timeline.stages else None
+        for number, operand in enumerate(job.operands):
+            if moment is None or operand is None or operand.array not in memory.slots:
+                continue
+            # A norm may write where its residual lies: no element of that is read after it is written.
+            in_place = job.op == Op.NORM and number == NORM_RESIDUAL
+            size = memory.slot_size[operand.array]  # type: ignore[index]
+            live = [
+                range(place.slot * size, place.slot * size + place.array.size)
+                for place in memory.places
+                if place.array.pool == operand.array
+                and any(first <= moment <= last + in_place for first, last in place.array.intervals)
+            ]
+            if not any(operand.base in elements for elements in live):
+                found.append((job.stage, operand.array, operand.base))
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rederive": True},
+        {"recompute": (0, 1), "rederive": True},
+        {"recompute": (1,)},
+        {"immediate": False},
+    ],
+    ids=["kept", "rederived", "made again", "one made again", "held"],
+)
+def test_every_operand_of_the_program_begins_in_an_array_that_is_live(options: dict[str, Any]) -> None:
+    memory = make_memory_map(TINY.replace(**options))
+    assert program_touches_dead(memory) == []
+    stages = {job.stage for job in make_program(make_manifest(memory.config)).instructions}
+    assert set(memory.timeline.stages) <= stages | {("update", "parameters")}
 
 
 @given(memory_configs())
 def test_the_total_is_what_the_header_declares(config: ModelConfig) -> None:
     memory = make_memory_map(config)
     text = header(make_manifest(config))
-    constants = {name: int(value) for name, value in re.findall(r"constexpr int (\w+) = (-?\d+);", text)}
-    declared = {
-        name: constants[size] if size in constants else int(size)
-        for name, size in re.findall(r"static float (\w+)\[(\w+)\];", text)
-    }
+    declared = {name: int(size) for name, size in re.findall(r"static float (\w+)\[(\d+)\](?: = .*)?;", text)}
     assert 4 * sum(declared.values()) == memory.total_bytes
-    assert 8 * memory.total_bytes == sum(shape.bits for shape in bank_shapes(memory))
-    assert memory.parameter_bytes == model_costs(config).bytes
+    shapes = bank_shapes(memory)
+    # Whole words; of LUTRAM, words of twice the width.
+    assert 0 <= sum(shape.bits for shape in shapes) - 8 * memory.total_bytes < 1024 * len(shapes)
+    padding = sum(p.size - prod(p.shape) for p in memory.layout.placements)
+    assert memory.parameter_bytes == model_costs(config).bytes + 4 * padding
     gradients = {name: size for name, size in declared.items() if name == "slot_weight_gradient"}
     assert bool(gradients) is not config.immediate
     assert memory.gradient_bytes == (0 if config.immediate else memory.parameter_bytes)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_pragmas_bind_every_array_to_the_memories_that_are_counted(name: str) -> None:
+    memory = make_memory_map(preset(name))
+    bind = re.search(r"#define TTFPGA_BIND_MEMORY (.*)", header(make_manifest(memory.config)))
+    assert bind is not None
+    slots = dict(re.findall(r"ARRAY_PARTITION variable=(\w+) block factor=(\d+)", bind[1]))
+    in_registers = set(re.findall(r"ARRAY_PARTITION variable=(\w+) complete", bind[1]))
+    lanes = dict(re.findall(r"ARRAY_RESHAPE variable=(\w+) cyclic factor=(\d+)", bind[1]))
+    bound = {
+        n: rest for n, *rest in re.findall(r"BIND_STORAGE variable=(\w+) type=(\w+) impl=(\w+)", bind[1])
+    }
+    for shape in bank_shapes(memory):
+        array = shape.name.partition("[")[0]
+        if shape.kind == "registers":
+            assert array in in_registers and array not in lanes.keys() | bound.keys(), array
+            continue
+        assert 32 * int(lanes[array]) == shape.width, array
+        assert bound[array] == ["RAM_T2P" if shape.write_ports == 2 else "RAM_2P", shape.kind.upper()], array
+        assert int(slots.get(array, 1)) == (memory.slots[array] if array in SLOT_MEMORIES else 1)  # type: ignore[index]
 
 
 @given(memory_configs())

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fpga_bridge import header, memory_map
+from fpga_bridge import emitter, header, memory_map
 from fpga_bridge.build import build_kernel
 from fpga_bridge.csim import CsimDevice
 from fpga_bridge.lifetimes import Temporary, temporaries
@@ -141,8 +141,9 @@ def test_enc2_made_again_agrees(mode: str) -> None:
 
 
 def miscarried(memory: MemoryMap, monkeypatch: pytest.MonkeyPatch) -> Report:
-    """Two steps of a kernel whose header has this map instead of the config's own."""
-    monkeypatch.setattr(header, "make_memory_map", lambda config: memory)
+    """Two steps of a kernel whose header and program have this map instead of the config's own."""
+    for module in (header, emitter):
+        monkeypatch.setattr(module, "make_memory_map", lambda config: memory)
     device = CsimDevice(memory.config, build_kernel(make_manifest(memory.config)))
     return run(memory.config, device=device)
 
@@ -180,11 +181,11 @@ def test_a_life_that_ends_a_stage_early_costs_the_array(monkeypatch: pytest.Monk
         return [shorter(array) for array in temporaries(config, time)]
 
     def shorter(array: Temporary) -> Temporary:
-        if (array.name, array.index) != ("query", 1):
+        if (array.name, array.index) != ("probs", 1):
             return array
         [(first, last)] = array.intervals
         return replace(array, intervals=((first, last - 1),))
 
     monkeypatch.setattr(memory_map, "temporaries", shortened)
     memory = make_memory_map.__wrapped__(TINY)
-    assert_found_at("d_block1.k", miscarried(memory, monkeypatch))
+    assert_found_at("d_block1.scores", miscarried(memory, monkeypatch))

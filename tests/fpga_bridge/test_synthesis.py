@@ -66,6 +66,10 @@ PORTS = [
     bank(384, 1344, "bram", 2, 2),
     bank(72, 512, "bram", 2, 1),
     bank(384, 6144, "uram", 1, 2),
+    bank(512, 1536, "uram", 2, 2),
+    bank(480, 9000, "uram", 2, 2),
+    bank(65, 5000, "uram", 2, 2),
+    bank(1792, 2340, "bram"),
     bank(32, 64, "lutram", 1, 3),
 ]
 # Where a bit more or less changes the aspect, and where a wider bank takes fewer blocks.
@@ -82,7 +86,11 @@ def drawn(count: int) -> list[BankShape]:
     """Shapes that nobody chose: the rule was not made for the lists above."""
     draw = random.Random(4)
     kinds: list[Kind] = ["bram", "bram", "bram", "uram"]
-    return [bank(draw.randint(1, 600), draw.randint(1, 6000), draw.choice(kinds)) for _ in range(count)]
+    ports = ((1, 1), (2, 2))
+    return [
+        bank(draw.randint(1, 600), draw.randint(1, 6000), draw.choice(kinds), *ports[i % 2])
+        for i in range(count)
+    ]
 
 
 CASES = [*KERNEL, *PORTS, *EDGES, *drawn(8)]
@@ -110,7 +118,7 @@ def test_every_memory_of_the_papers_models_takes_the_blocks_the_model_says() -> 
             for shape in bank_shapes(make_memory_map(plan)):
                 shapes.setdefault(replace(shape, name="bank"), shape)
     rows = compare(list(shapes.values()))
-    assert {row.shape.kind for row in rows} == {"bram", "uram", "lutram"}
+    assert {row.shape.kind for row in rows} == {"bram", "uram", "lutram", "registers"}
     assert [f"{row.shape}: {row.reason}" for row in rows if not row.equal] == []
 
 
@@ -205,9 +213,10 @@ def test_the_module_of_a_bank() -> None:
     )
 
 
-def test_true_dual_ports_share_their_addresses() -> None:
-    text = verilog(BankShape("any", 8, 4, "bram", write_ports=2, read_ports=1))
-    assert "if (we0) mem[wa0] <= wd0; else rd0 <= mem[wa0];" in text
+@pytest.mark.parametrize("kind", ["bram", "uram"])
+def test_true_dual_ports_share_their_addresses(kind: Kind) -> None:
+    text = verilog(BankShape("any", 8, 4, kind, write_ports=2, read_ports=1))
+    assert "if (we0) mem[wa0] <= wd0; else rd0 <= we1 && wa1 == wa0 ? 8'bx : mem[wa0];" in text
     assert "if (we1) mem[wa1] <= wd1;\n" in text
     assert "ra0" not in text
 

@@ -66,8 +66,8 @@ int main() {
   make_example(&examples[2 * kExampleWords], 2 + below(ttfpga::kTokens - 1));
 
   std::vector<float> status(1), losses(1 + 3 * kExamples), logits(1 + kExamples * kLogits);
-  std::vector<float> trace(ttfpga::trace::kWords, -1.0f);
-  std::vector<std::uint32_t> overrides(ttfpga::trace::kWords, ttfpga::kKeep);
+  std::vector<float> trace(ttfpga::kTraceWords, -1.0f);
+  std::vector<std::uint32_t> overrides(ttfpga::kTraceWords, ttfpga::kKeep);
   for (std::size_t i = 0; i < overrides.size(); i += 7) overrides[i] = small_number();
 
   ttfpga_kernel(ttfpga::kLoad, 0, nullptr, image.data(), status.data(), nullptr, nullptr);

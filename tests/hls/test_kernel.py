@@ -57,7 +57,7 @@ def test_sanitizers_find_nothing_in_other_configs(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("file", "old", "new", "finding"),
     [
-        ("heads.hpp", "c < kClasses; ++c", "c <= kClasses; ++c", "out of bounds|global-buffer-overflow"),
+        ("arrays.hpp", "lane < count ? from[at + lane]", "true ? from[at + lane]", "global-buffer-overflow"),
         (
             "step.hpp",
             "results[at + c] = intent_logits[c];",
@@ -65,13 +65,14 @@ def test_sanitizers_find_nothing_in_other_configs(name: str, tmp_path: Path) -> 
             "heap-buffer-overflow",
         ),
         (
-            "ttm_embedding.hpp",
-            "token % kVocabModes[k]",
-            "(token + 1) % (kVocabModes[k] + 1)",
-            "out of bounds|overflow",
+            "step.hpp",
+            "const int digit = token % kVocabModes[k]",
+            "const int digit = token % kVocabModes[k] + 999999",
+            "out of bounds|overflow|SEGV",
         ),
+        ("engine.hpp", "kTurns = 2 * kSumDistance;", "kTurns = kSumDistance - 1;", "out of bounds"),
     ],
-    ids=["loop bound", "result written past its end", "token digit out of range"],
+    ids=["lane too many", "result written past its end", "token digit out of range", "sum too few"],
 )
 def test_sanitizers_stop_a_kernel_that_leaves_its_arrays(
     file: str, old: str, new: str, finding: str, tmp_path: Path

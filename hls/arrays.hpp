@@ -1,0 +1,79 @@
+// Access to the on-chip arrays by number: a unit's port reads or writes a few consecutive elements a cycle of
+// whichever array the instruction names. The list of the arrays is generated with them.
+#pragma once
+
+#include "elementary.hpp"
+#include "ttfpga_config.hpp"
+
+namespace ttfpga {
+
+/// `count` elements of `from` from element `at` on; zero in the lanes beyond.
+template <int kLanes, class Array>
+void copy_in(const Array& from, int at, int count, float (&to)[kLanes]) {
+#pragma HLS INLINE
+COPY_IN:
+  for (int lane = 0; lane < kLanes; ++lane) {
+#pragma HLS UNROLL
+    to[lane] = lane < count ? from[at + lane] : 0.0f;
+  }
+}
+
+/// The first `count` lanes into `to` from element `at` on.
+template <int kLanes, class Array>
+void copy_out(const float (&from)[kLanes], int at, int count, Array& to) {
+#pragma HLS INLINE
+COPY_OUT:
+  for (int lane = 0; lane < kLanes; ++lane) {
+#pragma HLS UNROLL
+    if (lane < count) to[at + lane] = from[lane];
+  }
+}
+
+#ifdef __SYNTHESIS__
+// In hardware a multiplexer over the arrays.
+#define TTFPGA_READ(array) \
+  case k_##array:          \
+    return copy_in(array, at, count, to);
+#define TTFPGA_WRITE(array) \
+  case k_##array:           \
+    return copy_out(from, at, count, array);
+
+template <int kLanes>
+void read(int array, int at, int count, float (&to)[kLanes]) {
+#pragma HLS INLINE
+  switch (array) { TTFPGA_ARRAYS(TTFPGA_READ) }
+}
+
+template <int kLanes>
+void write(int array, int at, int count, const float (&from)[kLanes]) {
+#pragma HLS INLINE
+  switch (array) { TTFPGA_ARRAYS(TTFPGA_WRITE) }
+}
+#else
+// In simulation a table of them: the same accesses, several times faster.
+#define TTFPGA_ADDRESS(array) array,
+static float* const kArrays[] = {TTFPGA_ARRAYS(TTFPGA_ADDRESS)};
+
+/// `count` elements of the array of that number from element `at` on; zero in the lanes beyond.
+template <int kLanes>
+void read(int array, int at, int count, float (&to)[kLanes]) {
+  // A whole word apart, which g++ moves as a vector.
+  if (count == kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) to[lane] = kArrays[array][at + lane];
+  } else {
+    copy_in(kArrays[array], at, count, to);
+  }
+}
+
+/// The first `count` lanes into the array of that number from element `at` on.
+template <int kLanes>
+void write(int array, int at, int count, const float (&from)[kLanes]) {
+  if (count == kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) kArrays[array][at + lane] = from[lane];
+  } else {
+    copy_out(from, at, count, kArrays[array]);
+  }
+}
+#endif
+
+}  // namespace ttfpga

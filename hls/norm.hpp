@@ -1,0 +1,302 @@
+// The norm unit: LayerNorm over rows, forward, again from the kept normalised values, and backward with the
+// gradients of scale and shift. One pipelined loop of kNormLanes lanes serves all passes of all operations.
+#pragma once
+
+#include <cmath>
+
+#include "arrays.hpp"
+#include "meter.hpp"
+#include "program.hpp"
+
+namespace ttfpga {
+
+// Extents of all operations: `stream` rows (at most kTokens) of `cols` elements (at most kNormWidth). Element
+// (row, col) of an operand is at base + row * `row` + col; scale, shift and their gradients are one row, the
+// inverse standard deviations one element a row, at base + row.
+//
+//   kNormForward   unit = (x - mean) * inverse with inverse = 1 / sqrt(variance + kNormEps);
+//                  y = unit * scale + shift. The residual, if there is one, is added to x first.
+//                  x, y and unit may be the same place as far as they don't overwrite each other's results.
+//   kNormAgain     y = unit * scale + shift, from the kept unit.
+//   kNormBackward  dx = (g - mean(g) - unit * mean(g * unit)) * inverse with g = dy * scale. dx and dy may be
+//                  the same place. With the flag kNormTrains, the sums over the rows of dy * unit and of dy
+//                  replace what the gradients held.
+
+/// Operands of the norm's operations; those that an operation doesn't name are not looked at.
+enum NormOperand {
+  kNormIn = 0,       ///< x (kNormForward) or dy (kNormBackward)
+  kNormUnit = 1,     ///< normalised values: written by kNormForward, read by the others
+  kNormOut = 2,      ///< y (kNormForward, kNormAgain) or dx (kNormBackward)
+  kNormScale = 3,    ///< read by all
+  kNormInverse = 4,  ///< inverse standard deviations: written by kNormForward, read by kNormBackward
+  kNormShift = 5,    ///< read by kNormForward and kNormAgain
+  kNormCopy = 5,     ///< kNormBackward: dx once more, unless kNone
+  kNormResidual = 6,  ///< kNormForward: added to x, unless kNone
+  kNormDScale = 6,   ///< kNormBackward with kNormTrains
+  kNormDShift = 7,   ///< kNormBackward with kNormTrains
+};
+
+/// Flag of kNormBackward: the gradients of scale and shift are wanted.
+constexpr int kNormTrains = 1;
+
+/// Passes over all rows. kNormForward: mean, variance, apply; kNormAgain: apply; kNormBackward: sums, apply.
+enum NormPass { kMeanPass, kVariancePass, kSumsPass, kApplyPass };
+
+constexpr int kNormChunks = (kNormWidth + kNormLanes - 1) / kNormLanes;
+
+/// Levels of an adder tree of n inputs.
+constexpr int norm_tree_levels(int n) {
+  int levels = 0;
+  for (; n > 1; n = (n + 1) / 2) ++levels;
+  return levels;
+}
+
+// A lane has 3 multipliers and 3 adders (one for the residual), and a place in two adder trees. Each row sum
+// adds its tree's result to one of kSumDistance partial sums and joins them: 1 + (kSumDistance - 1) adders.
+// Once a row: mean, slope and slope * inverse (3 multiplications); variance + kNormEps, its root, 1 / root.
+// The second divider, 1 / cols, stands before the loop. Path: residual, g, g - mean, a square, tree, partial
+// sum, join, mean, variance + kNormEps, root, inverse.
+constexpr Pipeline kNormPipeline = {
+    "norm",
+    1,
+    {3, 4 + norm_tree_levels(kNormLanes) + norm_tree_levels(kSumDistance), 1, 1, 1},
+    {3 * kNormLanes + 3, 3 * kNormLanes + 2 * (kNormLanes - 1) + 2 * kSumDistance + 1, 2, 1, 0},
+};
+
+/// Trips from the last of a row in one pass to its first in the next, which uses the sums of the one before:
+/// time enough for the whole path, where no operator takes longer than an adder but root and division, which
+/// take up to five times as long. Where the other rows' trips don't fill it, the pass ends in idle trips.
+constexpr int kNormSettle = kSumDistance * (kNormPipeline.path.mul + kNormPipeline.path.add +
+                                            5 * (kNormPipeline.path.div + kNormPipeline.path.sqrt));
+
+/// Trips of a row in a pass: its chunks. An accumulator of kNormTrains belongs to a chunk and returns with
+/// the next row's: a row of few chunks is padded to kSumDistance trips.
+inline int norm_row_trips(int pass, int chunks, bool trains) {
+#pragma HLS INLINE
+  return pass == kSumsPass && trains && chunks < kSumDistance ? kSumDistance : chunks;
+}
+
+/// Trips of a pass: its rows' and, unless it is the last, those that let its last sums settle.
+inline int norm_pass_trips(int pass, int rows, int row_trips) {
+#pragma HLS INLINE
+  const int least = pass == kApplyPass ? 0 : row_trips - 1 + kNormSettle;
+  return rows * row_trips < least ? least : rows * row_trips;
+}
+
+/// Trips of all passes from `pass` on.
+inline int norm_trips(int pass, int rows, int chunks, bool trains) {
+#pragma HLS INLINE
+  const int first = norm_pass_trips(pass, rows, norm_row_trips(pass, chunks, trains));
+  const int apply = norm_pass_trips(kApplyPass, rows, chunks);
+  return pass == kMeanPass ? 2 * first + apply : pass == kSumsPass ? first + apply : apply;
+}
+
+/// An adder tree: each level adds the upper half of its values to the lower; an odd one is left over.
+template <int kN>
+struct NormTree {
+  static float sum(const float (&value)[kN]) {
+#pragma HLS INLINE
+    constexpr int kHalf = (kN + 1) / 2;
+    float next[kHalf];
+#pragma HLS ARRAY_PARTITION variable = next complete
+    if (kN % 2 == 1) next[kHalf - 1] = value[kHalf - 1];
+  NORM_TREE:
+    for (int i = 0; i < kN / 2; ++i) {
+#pragma HLS UNROLL
+      next[i] = value[i] + value[i + kHalf];
+    }
+    return NormTree<kHalf>::sum(next);
+  }
+};
+
+template <>
+struct NormTree<1> {
+  static float sum(const float (&value)[1]) {
+#pragma HLS INLINE
+    return value[0];
+  }
+};
+
+/// Adds a trip's values to a row sum: to the partial sum whose turn it is, which was last added to
+/// kSumDistance trips ago; the first kSumDistance trips of a row replace.
+inline void norm_add(const float (&value)[kNormLanes], int turn, bool first, float (&partial)[kSumDistance]) {
+#pragma HLS INLINE
+  const float before = first ? 0.0f : partial[turn];
+  partial[turn] = before + NormTree<kNormLanes>::sum(value);
+}
+
+/// A row sum: its first `used` partial sums.
+inline float norm_join(const float (&partial)[kSumDistance], int used) {
+#pragma HLS INLINE
+  float value[kSumDistance];
+#pragma HLS ARRAY_PARTITION variable = value complete
+NORM_JOIN:
+  for (int turn = 0; turn < kSumDistance; ++turn) {
+#pragma HLS UNROLL
+    value[turn] = turn < used ? partial[turn] : 0.0f;
+  }
+  return NormTree<kSumDistance>::sum(value);
+}
+
+/// Executes kNormForward, kNormAgain or kNormBackward.
+inline void norm(const Instruction& job, const Sentence& sentence, Meter& meter) {
+  const bool again = job.op == kNormAgain, backward = job.op == kNormBackward;
+  const bool trains = backward && (job.flags & kNormTrains) != 0;
+  const Operand &in_at = job.operand[kNormIn], &unit_at = job.operand[kNormUnit];
+  const Operand &out_at = job.operand[kNormOut], &scale_at = job.operand[kNormScale];
+  const Operand &shift_at = job.operand[kNormShift], &inverse_at = job.operand[kNormInverse];
+  const Operand &copy_at = job.operand[kNormCopy], &residual_at = job.operand[kNormResidual];
+  const Operand &d_scale_at = job.operand[kNormDScale], &d_shift_at = job.operand[kNormDShift];
+  const int rows = extent(job.stream, sentence), cols = extent(job.cols, sentence);
+  const int chunks = (cols + kNormLanes - 1) / kNormLanes;
+  const float cols_inverse = 1.0f / static_cast<float>(cols);
+
+  // Of each row, from one pass to the next; slope is mean(g * unit) * inverse. Kept with the sign they're
+  // added with.
+  float minus_mean[kTokens] = {}, minus_slope[kTokens] = {}, inverse[kTokens] = {};
+  float partial[kSumDistance], slope_partial[kSumDistance];
+  float d_scale[kNormChunks][kNormLanes], d_shift[kNormChunks][kNormLanes];
+  // What a trip reads. In a pass that doesn't read one of them it keeps the old values, and doesn't use them.
+  float in[kNormLanes] = {}, kept[kNormLanes] = {}, scale[kNormLanes] = {}, shift[kNormLanes] = {};
+  float scale_sum[kNormLanes] = {}, shift_sum[kNormLanes] = {};
+#pragma HLS ARRAY_PARTITION variable = partial complete
+#pragma HLS ARRAY_PARTITION variable = slope_partial complete
+#pragma HLS ARRAY_PARTITION variable = d_scale complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = d_shift complete dim = 2
+
+  // Rows one after another, chunks innermost.
+  int pass = again ? kApplyPass : backward ? kSumsPass : kMeanPass;
+  int row_trips = norm_row_trips(pass, chunks, trains);
+  int idle_until = norm_pass_trips(pass, rows, row_trips);  // the trip that is the next pass's first
+  int trip = 0, row = 0, chunk = 0, turn = 0, wait = 0;
+  const int cycles = job.interval * norm_trips(pass, rows, chunks, trains);
+
+NORM:
+  for (int cycle = 0; cycle < cycles; ++cycle) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 2304
+#pragma HLS PIPELINE II = 1
+    meter.trip();
+    if (wait == 0 && row < rows && chunk < chunks) {
+      const bool sums = pass == kSumsPass, apply = pass == kApplyPass, variance = pass == kVariancePass;
+      const bool dx = apply && backward, from_kept = again || backward;
+      const bool last_chunk = chunk == chunks - 1;
+      const int col = chunk * kNormLanes;
+      const int count = last_chunk ? cols - col : kNormLanes;
+      const float row_minus_mean = minus_mean[row], row_inverse = inverse[row];
+      const float row_factor = again ? 1.0f : backward ? minus_slope[row] : row_inverse;
+
+      float to_sum[kNormLanes], to_slope[kNormLanes], unit[kNormLanes], moved[kNormLanes], out[kNormLanes];
+      if (!again) read(in_at.array, in_at.base + row * in_at.row + col, count, in);
+      if (!again && !backward && residual_at.array != kNone) {
+        float residual[kNormLanes];
+        read(residual_at.array, residual_at.base + row * residual_at.row + col, count, residual);
+      NORM_RESIDUAL:
+        for (int lane = 0; lane < kNormLanes; ++lane) {
+#pragma HLS UNROLL
+          in[lane] += residual[lane];
+        }
+      }
+      if (again || backward) read(unit_at.array, unit_at.base + row * unit_at.row + col, count, kept);
+      if (sums || apply) read(scale_at.array, scale_at.base + col, count, scale);
+      if (apply && !backward) read(shift_at.array, shift_at.base + col, count, shift);
+      if (sums) {
+      NORM_GRADIENT_READ:
+        for (int lane = 0; lane < kNormLanes; ++lane) {
+#pragma HLS UNROLL
+          scale_sum[lane] = row == 0 ? 0.0f : d_scale[chunk][lane];
+          shift_sum[lane] = row == 0 ? 0.0f : d_shift[chunk][lane];
+        }
+      }
+
+    NORM_LANE:
+      for (int lane = 0; lane < kNormLanes; ++lane) {
+#pragma HLS UNROLL
+        const float g = in[lane] * scale[lane];
+        // x - mean, g - mean, or the sum of dy.
+        const float centred = select_f32(backward, g, in[lane]);
+        moved[lane] = select_f32(sums, shift_sum[lane], centred) + select_f32(sums, in[lane], row_minus_mean);
+        // The square of x - mean, the normalised value, dy * unit, or -unit * slope; the kept unit times 1.
+        const float factor = select_f32(variance, moved[lane], row_factor);
+        const float product =
+            select_f32(from_kept, kept[lane], moved[lane]) * select_f32(sums, in[lane], factor);
+        unit[lane] = product;
+        // unit * scale, dy * unit * scale, or (g - mean) * inverse.
+        const float scaled =
+            select_f32(dx, moved[lane], product) * select_f32(dx, row_inverse, scale[lane]);
+        // y, the sum of dy * unit, or dx.
+        out[lane] = select_f32(sums, scale_sum[lane], scaled) + select_f32(backward, product, shift[lane]);
+        // Beyond the end of a row, x - mean isn't zero.
+        const float summand = select_f32(variance, product, centred);
+        to_sum[lane] = select_f32(lane < count, summand, 0.0f);
+        to_slope[lane] = scaled;
+      }
+
+      if (!apply) {
+        const bool first = chunk < kSumDistance;
+        norm_add(to_sum, turn, first, partial);
+        if (sums) norm_add(to_slope, turn, first, slope_partial);
+        if (last_chunk) {
+          const int used = first ? chunks : kSumDistance;
+          const float mean = norm_join(partial, used) * cols_inverse;
+          if (sums) {
+            float kept_inverse[1] = {};
+            read(inverse_at.array, inverse_at.base + row, 1, kept_inverse);
+            minus_slope[row] = -(norm_join(slope_partial, used) * cols_inverse * kept_inverse[0]);
+            inverse[row] = kept_inverse[0];
+          }
+          if (variance) {
+            const float new_inverse[1] = {1.0f / std::sqrt(mean + kNormEps)};
+            inverse[row] = new_inverse[0];
+            write(inverse_at.array, inverse_at.base + row, 1, new_inverse);
+          } else {
+            minus_mean[row] = -mean;
+          }
+        }
+      }
+      if (sums && trains) {
+      NORM_GRADIENT_KEEP:
+        for (int lane = 0; lane < kNormLanes; ++lane) {
+#pragma HLS UNROLL
+          d_scale[chunk][lane] = out[lane];
+          d_shift[chunk][lane] = moved[lane];
+        }
+        if (row == rows - 1) {
+          write(d_scale_at.array, d_scale_at.base + col, count, out);
+          write(d_shift_at.array, d_shift_at.base + col, count, moved);
+        }
+      }
+      if (apply) {
+        if (!again && !backward) write(unit_at.array, unit_at.base + row * unit_at.row + col, count, unit);
+        write(out_at.array, out_at.base + row * out_at.row + col, count, out);
+        if (backward && copy_at.array != kNone) {
+          write(copy_at.array, copy_at.base + row * copy_at.row + col, count, out);
+        }
+      }
+    }
+
+    // A trip that takes several cycles works in the first of them.
+    ++wait;
+    if (wait >= job.interval) {
+      wait = 0;
+      ++trip;
+      ++chunk;
+      turn = turn == kSumDistance - 1 ? 0 : turn + 1;
+      if (chunk == row_trips) {
+        chunk = 0;
+        turn = 0;
+        ++row;
+      }
+      if (trip == idle_until) {
+        pass = pass == kMeanPass ? kVariancePass : kApplyPass;
+        row_trips = norm_row_trips(pass, chunks, trains);
+        idle_until = norm_pass_trips(pass, rows, row_trips);
+        trip = 0;
+        row = 0;
+        chunk = 0;
+        turn = 0;
+      }
+    }
+  }
+}
+
+}  // namespace ttfpga

@@ -1,0 +1,239 @@
+"""The contraction engine by itself against float64: every mode, extent, layout and extra on a small tile.
+
+The trips that its loop takes are those that the model of ports predicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fpga_bridge.accelerator import Accelerator
+from fpga_bridge.ports import Ports
+from fpga_bridge.program import LENGTH, NONE, Flag, Instruction, Op, Operand
+from tests.hls.units import (
+    MODE,
+    SLOT,
+    SUM_DISTANCE,
+    TILE_LANES,
+    TILE_ROWS,
+    TOKENS,
+    Sentence,
+    Units,
+    assert_close,
+    random_sentence,
+)
+
+# What the model of ports asks of a memory map; words of 12 lanes beside those of 16.
+MEMORY = SimpleNamespace(
+    config=SimpleNamespace(seq_len=TOKENS),
+    slot_size={"activation": SLOT, "attention": SLOT},
+    layout=SimpleNamespace(banks=[SimpleNamespace(name="cores", lanes=12)]),
+)
+ACCELERATOR = Accelerator(tile_rows=TILE_ROWS, tile_lanes=TILE_LANES, sum_distance=SUM_DISTANCE)
+PORTS = Ports(cast(Any, MEMORY), ACCELERATOR)
+ARRAYS = ("activation", "weights", "cores", "extra")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A contraction: extents (LENGTH: ``length``), where its operands lie, what else it does.
+
+    digits: those of the token that pick narrow, wide and tile. order: the one that orders the tokens.
+    """
+
+    op: Op
+    rows: int
+    cols: int
+    stream: int
+    batches: int
+    length: int
+    arrays: tuple[str, ...] = ("activation", "activation", "weights")
+    by_columns: bool = False
+    scale: float = 1.0
+    addend: bool = False
+    bias: bool = False
+    column_sums: bool = False
+    digits: tuple[int, ...] = (NONE, NONE, NONE)
+    order: int = NONE
+    seed: int = 0
+
+    @property
+    def result(self) -> int:
+        """Number of the operand that is written."""
+        return {Op.TO_WIDE: 1, Op.TO_NARROW: 0, Op.TO_TILE: 2}[self.op]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    op = draw(st.sampled_from([Op.TO_WIDE, Op.TO_NARROW, Op.TO_TILE]))
+
+    def extent(most: int) -> int:
+        return draw(st.one_of(st.integers(1, most), st.just(LENGTH)))
+
+    streamed, batches = op != Op.TO_TILE, draw(st.sampled_from([1, 1, 2, 3, LENGTH]))
+    order, digits = NONE, [NONE, NONE, NONE]
+    if batches == LENGTH:
+        order = draw(st.sampled_from([NONE, 0, 1]))
+        digits = [draw(st.sampled_from([NONE, 0, 1])) for _ in range(3)]
+        # Without order a token's result would be overwritten by another's.
+        digits[{Op.TO_WIDE: 1, Op.TO_NARROW: 0, Op.TO_TILE: 2}[op]] = order
+    return Case(
+        op,
+        rows=extent(2 * TILE_ROWS + 1),
+        cols=extent(2 * TILE_LANES + 3),
+        stream=extent(TOKENS),
+        batches=batches,
+        length=draw(st.integers(2, TOKENS)),
+        arrays=tuple(draw(st.sampled_from(ARRAYS)) for _ in range(3)),  # type: ignore[arg-type]
+        by_columns=draw(st.booleans()),
+        scale=draw(st.sampled_from([1.0, 0.375])),
+        addend=streamed and order == NONE and draw(st.booleans()),
+        bias=streamed and order == NONE and draw(st.booleans()),
+        column_sums=not streamed and batches == 1 and draw(st.booleans()),
+        digits=tuple(digits),  # type: ignore[arg-type]
+        order=order,
+        seed=draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+def check(units: Units, case: Case) -> None:
+    """Runs the contraction once; its result, its trips and what it leaves alone are as they must be."""
+    rng = np.random.default_rng(case.seed)
+    sentence = random_sentence(case.length, rng)
+    given = (case.rows, case.cols, case.stream, case.batches)
+    rows, cols, stream, batches = (case.length if n == LENGTH else n for n in given)
+    shapes = [(stream, rows), (stream, cols), (rows, cols)]
+    units.clear()
+
+    # Operands, and what the batches take of them.
+    operands: list[Operand | None] = []
+    values: list[np.ndarray] = []
+    for n, shape in enumerate(shapes):
+        number = batches if case.digits[n] == NONE else MODE
+        value = rng.standard_normal((number, *shape)).astype(np.float32)
+        laid_out = value.transpose(0, 2, 1) if n == 2 and case.by_columns else value
+        laid_out = np.full_like(laid_out, np.nan) if n == case.result else laid_out
+        # Columns that are neighbours move together.
+        pitch = laid_out.shape[2] if n == 2 and case.by_columns and rng.integers(2) else 0
+        operands.append(units.put(laid_out, case.arrays[n], rng, digit=case.digits[n], pitch=pitch))
+        numbers = range(batches) if case.digits[n] == NONE else sentence.digits[case.digits[n]]
+        values.append(value[numbers].astype(np.float64))
+    result = operands[case.result]
+    assert result is not None
+
+    extra, extras = put_extras(units, case, rng, shapes[case.result], batches, cols)
+    job = PORTS.timed(
+        Instruction(
+            case.op,
+            ("", ""),
+            (*operands, *extra),
+            *given,
+            flags=int(Flag.TRANSPOSED) if case.by_columns else 0,
+            order=case.order,
+            scale=case.scale,
+        )
+    )
+    expected, size = contraction(case, values)
+    for value in extras:
+        expected, size = expected + value, size + np.abs(value)
+    if case.order != NONE:
+        expected, size = (sums(a, sentence.digits[case.order]) for a in (expected, size))
+
+    shape = expected.shape
+    stored = (shape[0], shape[2], shape[1]) if case.by_columns and case.result == 2 else shape
+    written = [(result, stored)]
+    columns = extra[2]
+    if columns is not None:
+        written.append((columns, (1, 1, cols)))
+    trips = units.run(job, sentence, written)
+    assert trips == PORTS.trips(job, case.length)
+
+    found = units.view(result, stored)
+    found = found.transpose(0, 2, 1) if stored != shape or (case.by_columns and case.result == 2) else found
+    picked = slice(None) if case.order == NONE else np.unique(sentence.digits[case.order])
+    assert_close(found[picked], expected[picked], size[picked])
+    if case.order != NONE:
+        untouched = np.setdiff1d(np.arange(MODE), sentence.digits[case.order])
+        assert np.all(np.isnan(found[untouched]))
+    if columns is not None:
+        wide = values[1].sum(axis=(0, 1))
+        assert_close(units.view(columns, (1, 1, cols))[0, 0], wide, np.abs(values[1]).sum(axis=(0, 1)))
+
+
+def put_extras(
+    units: Units, case: Case, rng: np.random.Generator, shape: tuple[int, int], batches: int, cols: int
+) -> tuple[list[Operand | None], list[np.ndarray]]:
+    """Addend, bias and column sums as operands; and what they add to the result."""
+    extra: list[Operand | None] = [None, None, None]
+    values: list[np.ndarray] = []
+    for n, (is_there, of_shape) in enumerate(
+        [(case.addend, (batches, *shape)), (case.bias, (1, 1, shape[1])), (case.column_sums, (1, 1, cols))]
+    ):
+        if is_there:
+            value = rng.standard_normal(of_shape).astype(np.float32)
+            extra[n] = units.put(value, ARRAYS[rng.integers(len(ARRAYS))], rng)
+            if n < 2:
+                values.append(value.astype(np.float64))
+    return extra, values
+
+
+def contraction(case: Case, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The result (batch, row, col) and the sizes of what is summed in it."""
+    formula = {Op.TO_WIDE: "bsr,brc->bsc", Op.TO_NARROW: "bsc,brc->bsr", Op.TO_TILE: "bsr,bsc->brc"}[case.op]
+    a, b = (value for n, value in enumerate(values) if n != case.result)
+    scaled = case.scale * np.einsum(formula, a, b)
+    return scaled, abs(case.scale) * np.einsum(formula, np.abs(a), np.abs(b))
+
+
+def sums(of_tokens: np.ndarray, digits: np.ndarray) -> np.ndarray:
+    """The sums over the tokens of each digit (MODE, ...)."""
+    total = np.zeros((MODE, *of_tokens.shape[1:]))
+    np.add.at(total, digits, of_tokens)
+    return total
+
+
+@settings(max_examples=400)
+@given(cases())
+def test_any_contraction_is_that_of_float64_in_the_predicted_trips(units: Units, case: Case) -> None:
+    check(units, case)
+
+
+LARGE: dict[str, Any] = {"rows": 2 * TILE_ROWS + 1, "cols": 2 * TILE_LANES + 3, "length": TOKENS}
+
+
+@pytest.mark.parametrize("op", [Op.TO_WIDE, Op.TO_NARROW, Op.TO_TILE])
+@pytest.mark.parametrize("by_columns", [False, True])
+@pytest.mark.parametrize("stream", [1, 2, TOKENS])
+def test_several_ragged_tiles_each_way(units: Units, op: Op, by_columns: bool, stream: int) -> None:
+    check(units, Case(op, stream=stream, batches=2, by_columns=by_columns, **LARGE))
+
+
+@pytest.mark.parametrize("op", [Op.TO_WIDE, Op.TO_NARROW, Op.TO_TILE])
+def test_tokens_of_one_digit_are_one_sum(units: Units, op: Op) -> None:
+    """Over tiles and tokens at once; with nine tokens and five digits some come twice."""
+    for seed in range(4):
+        digits = tuple(0 if n == Case(op, 1, 1, 1, 1, 2).result else 1 for n in range(3))
+        check(units, Case(op, stream=3, batches=LENGTH, order=0, digits=digits, seed=seed, **LARGE))
+
+
+def test_operands_in_one_memory_cost_trips_and_change_nothing(units: Units) -> None:
+    """The tile moves between the streams, and a trip takes as long as its memory's ports need."""
+    apart = Case(Op.TO_WIDE, stream=5, batches=1, arrays=("cores", "extra", "weights"), **LARGE)
+    check(units, apart)
+    check(units, Case(Op.TO_WIDE, stream=5, batches=1, arrays=("weights",) * 3, **LARGE))
+
+
+def test_no_batches_take_no_trips(units: Units) -> None:
+    units.clear()
+    rng = np.random.default_rng(0)
+    operands = tuple(units.put(np.ones((1, 3, 3), np.float32), "extra", rng) for _ in range(3))
+    job = PORTS.timed(Instruction(Op.TO_WIDE, ("", ""), operands, rows=3, cols=3, stream=3, batches=0))
+    sentence = Sentence(2, np.zeros((2, 2), int), np.zeros(2, int))
+    assert units.run(job, sentence, []) == PORTS.trips(job, 2) == 0
