@@ -9,6 +9,7 @@ import tyro
 
 from fpga_bridge.cli_compare import Compare
 from fpga_bridge.cli_cosim import Cosim
+from fpga_bridge.cli_cycles import Cycles
 from fpga_bridge.cli_faults import Faults
 from fpga_bridge.cli_kernel import Build, Layout, Lint
 from fpga_bridge.cli_memory import Memory
@@ -21,7 +22,8 @@ Examples: fpga-bridge cosim --preset enc2 --steps 20
           fpga-bridge compare --preset enc2 --steps 20
           fpga-bridge train --preset enc2 --epochs 10 --checkpoint run.safetensors
           fpga-bridge faults
-          fpga-bridge memory --preset enc4"""
+          fpga-bridge memory --preset enc4
+          fpga-bridge cycles --preset enc2"""
 
 _Command = (
     Annotated[Cosim, tyro.conf.subcommand("cosim")]
@@ -31,6 +33,7 @@ _Command = (
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Layout, tyro.conf.subcommand("layout")]
     | Annotated[Memory, tyro.conf.subcommand("memory")]
+    | Annotated[Cycles, tyro.conf.subcommand("cycles")]
     | Annotated[Lint, tyro.conf.subcommand("lint")]
 )
 

@@ -1,0 +1,122 @@
+"""The command `cycles`: its tables, JSON, picture and count, and each wrong option as one line of error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fpga_bridge.cli import main
+from fpga_bridge.cycles import make_step_model
+from fpga_bridge.operators import CLASSES
+from fpga_bridge.schedule import UNITS
+from fpga_bridge.trips import SentenceShape
+from tests.fpga_bridge.samples import TINY
+from ttjax.data import Sentence, write_corpus
+from ttjax.data.corpus import Corpus
+
+COMMAND = ["cycles", "--preset", "tiny", "--data", "corpus"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a corpus of three sentences in it: two of 3 tokens with [CLS], one of 5."""
+    words = (("to", "rome"), ("to", "oslo"), ("to", "lima", "and", "riga"))
+    some = tuple(Sentence(w, ("O",) * len(w), f"intent{len(w)}") for w in words)
+    write_corpus(Corpus("small", False, some, some[:1], some[1:]), tmp_path / "corpus")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    return tmp_path
+
+
+def figures(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    assert main([*COMMAND, *arguments, "--json", "-"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_figures_are_the_model_s(capsys: pytest.CaptureFixture[str]) -> None:
+    found = figures(["--length", "7", "--clock", "250"], capsys)
+    config = TINY.replace(**{name: found["config"][name] for name in ("n_intents", "n_slots")})
+    model = make_step_model(config)
+    for c in CLASSES:
+        cycles = model.step(SentenceShape(7), c)
+        assert found["cycles"][c] == cycles < found["cycles_one_by_one"][c]
+        assert found["seconds"]["step"][c] == pytest.approx(cycles / 250e6)
+        mean = found["cycles_mean_atis"][c]
+        short, long = (model.step(SentenceShape(n), c) for n in (3, 5))
+        assert mean == pytest.approx((2 * short + long) / 3)
+        assert found["seconds"]["epoch"][c] == pytest.approx(3 * mean / 250e6)
+        assert found["utilisation"][c] == pytest.approx(model.utilisation(7, cycles))
+        assert found["dsp"][c] == sum(model.dsp(c).values())
+        assert found["dsp"][c] == sum(found["dsp_by_unit"][unit][c] for unit in UNITS)
+        stages, units = found["by_stage"], found["by_unit"]
+        assert sum(stage[c] for stage in stages) == found["cycles_one_by_one"][c]
+        assert sum(units[unit][c] for unit in UNITS) == found["cycles_one_by_one"][c]
+        assert found["watts"][c] > 15
+    assert (found["clock"], found["length"], found["sentences"]) == (250, 7, 3)
+    assert found["data"]["name"] == "corpus" and found["counted_differences"] is None
+    named = {(stage["phase"], stage["name"]) for stage in found["by_stage"]}
+    assert {("forward", "embed"), ("backward", "block0.attention"), ("forward", "loss")} <= named
+
+
+def test_sizes_of_the_accelerator_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+    default = figures([], capsys)
+    smaller = figures(["--tile-rows", "4", "--tile-lanes", "8", "--sum-distance", "9"], capsys)
+    assert smaller["accelerator"]["tile_lanes"] == 8
+    assert smaller["dsp"]["typical"] < default["dsp"]["typical"]
+    assert (default["interval"]["engine"]["fast"], smaller["interval"]["engine"]["fast"]) == (2, 1)
+
+
+def test_tables_say_what_they_are_and_the_roofline_is_drawn(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMMAND, "--out", ".", "--json", "figures.json"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "block1.attention",
+        "backward",
+        "nonlinear",
+        "side by side",
+        "estimate",
+        "a model, not a measurement",
+    ):
+        assert text in out
+    assert (folder / "roofline.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "figures.json").read_text())["preset"] == "tiny"
+
+
+def test_counting_on_the_kernel_agrees_or_gives_status_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*COMMAND, "--count", "--length", "5"]) == 0
+    assert "counted by the kernel: the same trips" in capsys.readouterr().out
+    monkeypatch.setattr("fpga_bridge.cli_cycles.differences", lambda *_: ["instruction 3 differs"])
+    assert main([*COMMAND, "--count"]) == 1
+    assert "counted by the kernel: instruction 3 differs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--clock", "99"], "--clock: expected 100 to 300 MHz, found 99"),
+        (["--clock", "nan"], "--clock: expected 100 to 300 MHz, found nan"),
+        (["--length", "1"], "--length: expected 2 to 10 tokens, found 1"),
+        (["--length", "11"], "--length: expected 2 to 10 tokens, found 11"),
+        (["--out", "absent"], "--out absent: expected an existing folder"),
+        (["--tile-rows", "5"], "tile_rows: expected an even number from 2 to 16, found 5"),
+        (["--norm-lanes", "12"], "norm_lanes: expected a divisor of 32"),
+        (["--sum-distance", "0"], "sum_distance: expected at least 1, found 0"),
+        (["--preset", "enc3"], "unknown preset 'enc3'"),
+        (["--format", "dense"], "expected format 'tt', found 'dense'"),
+        (["--data", "absent"], "absent: expected a folder"),
+        (["--json", "absent/out.json"], "expected an existing folder"),
+    ],
+)
+def test_wrong_options_are_refused_in_a_line(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMMAND, *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and message in said

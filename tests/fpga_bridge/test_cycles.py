@@ -1,0 +1,280 @@
+"""The cycle model: trips equal to the kernel's own counters, intervals that memories and adders can serve."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fpga_bridge.accelerator import DEFAULT, Accelerator
+from fpga_bridge.banks import PORTS
+from fpga_bridge.blocks import BlockCount
+from fpga_bridge.counted import count_trips, differences, sentence_shape
+from fpga_bridge.csim import CsimDevice
+from fpga_bridge.cycles import (
+    StepModel,
+    fits_dies,
+    make_step_model,
+    stretch,
+    total_cycles,
+)
+from fpga_bridge.make_program import make_program
+from fpga_bridge.manifest import make_manifest
+from fpga_bridge.memory_map import make_memory_map
+from fpga_bridge.operators import CLASSES, OPERATORS, depth
+from fpga_bridge.pipelines import pipelines
+from fpga_bridge.ports import Ports
+from fpga_bridge.power import watts
+from fpga_bridge.program import ENGINE, LENGTH, Instruction, Op, Operand, Program
+from fpga_bridge.roofline import BANKS, kinds, words_moved
+from fpga_bridge.schedule import UNITS
+from fpga_bridge.trips import SentenceShape, Trips, unit_name
+from fpga_bridge.unit_ports import check_ports, interval_needed
+from tests.fpga_bridge.samples import OTHER_CONFIGS, TINY, random_params, sentences
+from ttjax import Batch, ModelConfig, UserError, preset
+from ttjax.costs import step_multiplications
+
+CONFIGS = {"tiny": TINY, **OTHER_CONFIGS}
+# Unlike the default in every size.
+OTHER = Accelerator(
+    tile_rows=4, tile_lanes=8, sum_distance=9, norm_lanes=8, nonlinear_lanes=4, update_lanes=4
+)
+
+
+@pytest.fixture(scope="module")
+def counting() -> CsimDevice:
+    device = CsimDevice(TINY)
+    device.load(random_params(TINY))
+    return device
+
+
+@cache
+def model_of(name: str) -> StepModel:
+    return make_step_model(CONFIGS[name])
+
+
+@cache
+def kernel_program(config: ModelConfig) -> Program:
+    """The program that a kernel of the default accelerator runs."""
+    return make_program(make_manifest(config))
+
+
+def expected_trips(config: ModelConfig, shape: SentenceShape) -> list[int]:
+    count = Trips(make_memory_map(config), DEFAULT)
+    return [count(job, shape) for job in kernel_program(config).instructions]
+
+
+def counted_trips(device: CsimDevice, batch: Batch) -> list[int]:
+    """Counted trips without those of the trace."""
+    jobs, trips = kernel_program(device.config).instructions, count_trips(device, batch)
+    return [0 if unit_name(job.op) is None else int(n) for job, n in zip(jobs, trips, strict=True)]
+
+
+@settings(max_examples=12)
+@given(length=st.integers(2, TINY.seq_len), seed=st.integers(0, 99))
+def test_trips_are_those_that_the_kernel_counts(counting: CsimDevice, length: int, seed: int) -> None:
+    batch = sentences(TINY, 1, seed, [length])
+    counted = counted_trips(counting, batch)
+    assert counted == expected_trips(TINY, sentence_shape(TINY, batch))
+    at_most = expected_trips(TINY, SentenceShape(length))
+    assert all(n <= most for n, most in zip(counted, at_most, strict=True))
+
+
+def test_trips_of_enc2_are_those_that_the_kernel_counts() -> None:
+    config = preset("enc2")
+    device = CsimDevice(config)
+    device.load(random_params(config))
+    for length in (11, config.seq_len):
+        batch = sentences(config, 1, 0, [length])
+        counted = counted_trips(device, batch)
+        assert counted == expected_trips(config, sentence_shape(config, batch))
+
+
+def test_another_accelerator_s_trips_and_loops_are_the_kernel_s_too() -> None:
+    config = OTHER_CONFIGS["modes_of_1_and_uneven_ranks"]
+    assert differences(config, OTHER, sentences(config, 1, 0, [config.seq_len])) == []
+
+
+def test_loops_are_described_as_the_kernel_does(counting: CsimDevice) -> None:
+    assert counting.pipelines() == tuple(pipelines(DEFAULT).values())
+    # Not only where all are alike.
+    assert pipelines(DEFAULT) != pipelines(OTHER)
+
+
+def test_a_kernel_with_another_loop_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fpga_bridge.counted.pipelines", lambda _: pipelines(OTHER))
+    monkeypatch.setattr(Trips, "_nonlinear", lambda *_: 5)
+    found = differences(TINY, DEFAULT, sentences(TINY, 1, 0, [4]))
+    assert "pipeline contract" in found[0]
+    assert any("SOFTMAX of forward block0.attention: Python has" in line for line in found)
+
+
+def test_an_instruction_takes_its_trips_and_then_the_depth_of_its_loop() -> None:
+    model = model_of("tiny")
+    trips = model.trips(SentenceShape(7))
+    durations = model.durations(trips, "typical")
+    facts = pipelines(DEFAULT)
+    for job, n, cycles in zip(model.program.instructions, trips, durations, strict=True):
+        unit = unit_name(job.op)
+        assert cycles == (0 if unit is None else n - 1 + depth(facts[unit].path, "typical"))
+    update = facts["update"].path
+    assert depth(update, "typical") == 3 + 5 + 2 and depth(update, "fast") == 6 + 9 + 3
+
+
+@pytest.mark.parametrize(
+    ("distance", "expected"), [(1, (3, 5, 9)), (5, (1, 1, 2)), (6, (1, 1, 2)), (9, (1, 1, 1))]
+)
+def test_a_loop_waits_where_an_addition_takes_longer_than_its_sums_lie_apart(
+    distance: int, expected: tuple[int, ...]
+) -> None:
+    accelerator = replace(DEFAULT, sum_distance=distance)
+    for unit, pipeline in pipelines(accelerator).items():
+        found = tuple(stretch(unit, pipeline, accelerator, c) for c in CLASSES)
+        assert found == ((1, 1, 1) if unit == "update" else expected)
+
+
+def test_units_side_by_side_are_no_slower_than_one_by_one_nor_faster_than_the_busiest() -> None:
+    model = model_of("tiny")
+    for c in CLASSES:
+        durations = model.durations(model.trips(SentenceShape(9)), c)
+        busy = Counter()
+        for unit, cycles in zip(model.units, durations, strict=True):
+            busy[unit] += cycles
+        side_by_side = total_cycles(model.program, durations, side_by_side=True)
+        one_by_one = total_cycles(model.program, durations, side_by_side=False)
+        assert max(busy.values()) <= side_by_side < one_by_one == sum(durations)
+
+
+def test_the_mean_weighs_lengths_by_their_sentences() -> None:
+    model = model_of("tiny")
+    short, long = (model.step(SentenceShape(n), "typical") for n in (3, 10))
+    assert short < long
+    assert model.mean_step({3: 3, 10: 1}, "typical") == (3 * short + long) / 4
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_engine_is_asked_for_the_products_of_a_step(name: str) -> None:
+    """JAX counts a little more, such as the gradients of what a token doesn't pick."""
+    model, longest = model_of(name), CONFIGS[name].seq_len
+    asked = model.products(longest)
+    assert 0.95 * step_multiplications(CONFIGS[name]) <= asked <= step_multiplications(CONFIGS[name])
+    cycles = model.step(SentenceShape(longest), "typical")
+    assert 0 < model.utilisation(longest, cycles) == asked / (DEFAULT.macs * cycles) < 1
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_kind_of_contraction_is_beyond_the_roof(name: str) -> None:
+    model = model_of(name)
+    longest = model.config.seq_len
+    found = kinds(model, longest, "typical")
+    assert sum(kind.products for kind in found) == model.products(longest)
+    assert all(kind.rate <= min(DEFAULT.macs, PORTS * BANKS * kind.intensity) for kind in found)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_words_moved_hold_the_elements_that_must_cross(name: str) -> None:
+    model = model_of(name)
+    ports, a, longest = Ports(model.memory, DEFAULT), DEFAULT, model.config.seq_len
+    for job in model.program.instructions:
+        if job.op not in ENGINE:
+            continue
+        rows, cols, stream, batches = (
+            longest if n == LENGTH else n for n in (job.rows, job.cols, job.stream, job.batches)
+        )
+        # What streams in comes again for each tile beside it; results and the tiled matrix cross once.
+        narrow = batches * stream * rows * (1 if job.op == Op.TO_NARROW else -(-cols // a.tile_lanes))
+        wide = batches * stream * cols * (1 if job.op == Op.TO_WIDE else -(-rows // a.tile_rows))
+        words = 0.0
+        for operand, elements in zip(job.operands, (narrow, wide, batches * rows * cols), strict=False):
+            assert operand is not None
+            words += elements / ports.lanes(operand.array)
+        found = words_moved(job, ports, longest)
+        assert words <= found
+
+
+def test_dsp_blocks_are_those_of_the_operators() -> None:
+    model = model_of("tiny")
+    for c in CLASSES:
+        mul, add = OPERATORS["mul"].dsp[c], OPERATORS["add"].dsp[c]
+        units = pipelines(DEFAULT)
+        assert model.dsp(c) == {u: mul * p.units.mul + add * p.units.add for u, p in units.items()}
+    assert model.dsp("typical")["update"] == 16 * (3 + 2)
+    assert model.operators.mul == sum(p.units.mul for p in pipelines(DEFAULT).values())
+
+
+def test_units_fit_if_each_lies_whole_on_one_die() -> None:
+    assert fits_dies({"a": 2760, "b": 2592})
+    assert fits_dies({"a": 2592, "b": 2760})
+    assert not fits_dies({"a": 2761, "b": 1})
+    assert not fits_dies({"a": 1800, "b": 1800, "c": 1750})
+
+
+def test_power_is_static_plus_what_works() -> None:
+    units = {"engine": 1000, "update": 100}
+    idle = watts(units, units, BlockCount(), {"engine": 0.0, "update": 0.0}, 200)
+    assert idle == 15.0
+    half = watts(units, units, BlockCount(bram18=20, uram=5), {"engine": 0.5, "update": 1.0}, 200)
+    assert half == pytest.approx(15 + 200e-6 * (600 * 10.1 + 10 * 25 + 5 * 40))
+
+
+def touched(job: Instruction, operand: Operand, lanes: int, config: ModelConfig) -> set[tuple[int, ...]]:
+    """For each trip on an operand, the elements that it touches, with all extents at their longest."""
+    batches, rows, cols = (config.seq_len if n == LENGTH else n for n in (job.batches, job.stream, job.cols))
+    return {
+        tuple(range(at, at + min(lanes, cols - col)))
+        for batch in range(batches)
+        for row in range(rows)
+        for col in range(0, cols, lanes)
+        for at in [operand.base + batch * operand.batch + row * operand.row + col]
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("op", [Op.UPDATE, Op.GELU_BACKWARD, Op.SOFTMAX, Op.SOFTMAX_BACKWARD, Op.NORM_AGAIN])
+def test_an_interval_gives_every_trip_its_words(name: str, op: Op) -> None:
+    """Against all addresses of all trips, one by one."""
+    config = CONFIGS[name].replace(rederive=True)
+    memory = make_memory_map(config)
+    ports = Ports(memory, DEFAULT)
+    program = make_program(make_manifest(config))
+    lanes = {Op.UPDATE: 16, Op.NORM_AGAIN: 32}.get(op, 8)
+    for job in program.instructions:
+        if job.op != op:
+            continue
+        worst = Counter()
+        written = job.operands[:1] if op == Op.UPDATE else ()
+        for operand in (*job.operands, *written):
+            if operand is not None:
+                word = ports.lanes(operand.array)
+                trips = touched(job, operand, lanes, config)
+                worst[ports.memory_of(operand)] += max(len({e // word for e in trip}) for trip in trips)
+        assert PORTS * job.interval >= max(worst.values())
+        assert job.interval == interval_needed(job, ports)
+
+
+@pytest.mark.parametrize("op", [Op.UPDATE, Op.NORM_BACKWARD, Op.SOFTMAX, Op.TO_TILE, Op.TO_WIDE])
+def test_an_interval_that_memories_cannot_serve_is_refused_by_name(op: Op) -> None:
+    memory = make_memory_map(TINY)
+    program = make_program(make_manifest(TINY))
+    check_ports(program, memory, DEFAULT)
+    needs = [i for i, job in enumerate(program.instructions) if job.op == op and job.interval > 1]
+    jobs = list(program.instructions)
+    if needs:
+        number = needs[0]
+        jobs[number] = replace(jobs[number], interval=1)
+    else:
+        number = next(i for i, job in enumerate(jobs) if job.op == op)
+        jobs[number] = replace(jobs[number], **({"load": 1} if op in ENGINE else {"interval": 0}))
+    stage = " ".join(jobs[number].stage)
+    with pytest.raises(UserError, match=f"instruction {number}, {op.name} of {stage}: expected"):
+        check_ports(Program(tuple(jobs), program.forward), memory, DEFAULT)
+
+
+def test_every_instruction_but_the_trace_s_belongs_to_a_unit() -> None:
+    units = {op: unit_name(op) for op in Op}
+    assert [op for op, unit in units.items() if unit is None] == [Op.TAP, Op.CLEAR]
+    assert {unit for unit in units.values() if unit is not None} == set(UNITS)
