@@ -137,6 +137,18 @@ def _ranks(n_cores: int) -> st.SearchStrategy[tuple[int, ...]]:
     return interior.map(lambda ranks: (1, *ranks, 1))
 
 
+@st.composite
+def memory_configs(draw: DrawFn) -> ModelConfig:
+    """Small configs with any choice of what is kept, made again, applied at once and frozen."""
+    config = draw(configs()).replace(n_blocks=draw(st.integers(1, 4)))
+    return config.replace(
+        recompute=tuple(sorted(draw(st.sets(st.integers(0, config.n_blocks - 1))))),
+        rederive=draw(st.booleans()),
+        immediate=draw(st.booleans()),
+        frozen=tuple(draw(st.lists(st.sampled_from(config.layers), unique=True))),
+    )
+
+
 def random_params(config: ModelConfig, seed: int = 0) -> Params:
     """Parameters with no zero and no one among them, of a size that training could reach."""
     rng = np.random.default_rng(seed)

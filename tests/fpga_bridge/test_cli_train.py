@@ -133,9 +133,12 @@ def test_ctrl_c_keeps_the_last_checkpoint_to_go_on_from(
             signal.raise_signal(signal.SIGINT)
         return steps(device, *sentences)
 
+    # Where a shell ignores the signal for what runs in the background, Python would not raise it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
         patch.setattr(CsimDevice, "steps", interrupted)
         assert main(["train", *MODEL, *ALONE, "--epochs", "2", "--checkpoint", str(path)]) == 130
+    signal.signal(signal.SIGINT, before)
     captured = capsys.readouterr()
     assert captured.err == "interrupted\n"
     assert captured.out.splitlines()[-1] == f"stopped: go on with fpga-bridge train --resume {path}"

@@ -6,47 +6,29 @@ from the lifetimes: a step played on it sees what a wrong lifetime or a wrong pl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn
 
-from fpga_bridge.banks import SLOT_MEMORIES, bank_shapes
-from fpga_bridge.header import header
+from fpga_bridge.banks import SLOT_MEMORIES
 from fpga_bridge.lifetimes import BLOCK_ARRAYS, HALVES, Pool
 from fpga_bridge.make_program import make_program
 from fpga_bridge.manifest import make_manifest
 from fpga_bridge.memory_map import MemoryMap, Place, make_memory_map
 from fpga_bridge.program import Op
 from fpga_bridge.timeline import BLOCK_STAGES, Phase
-from tests.fpga_bridge.samples import TINY, configs
+from tests.fpga_bridge.samples import TINY, memory_configs
 from ttjax import ModelConfig, preset
-from ttjax.costs import model_costs
 from ttjax.params import linear_names
 
 Value = tuple[str, int, int]  # name, index and pass, as the program asks for a place
 
 NORM_RESIDUAL = 6  # of hls/norm.hpp's operands
 PRESETS = ("tiny", "enc2", "enc4", "enc6")
-
-
-@st.composite
-def memory_configs(draw: DrawFn) -> ModelConfig:
-    """Small configs with any choice of what is kept, made again, applied at once and frozen."""
-    config = draw(configs()).replace(n_blocks=draw(st.integers(1, 4)))
-    return config.replace(
-        recompute=tuple(sorted(draw(st.sets(st.integers(0, config.n_blocks - 1))))),
-        rederive=draw(st.booleans()),
-        immediate=draw(st.booleans()),
-        frozen=tuple(draw(st.lists(st.sampled_from(config.layers), unique=True))),
-    )
 
 
 @dataclass(frozen=True)
@@ -340,43 +322,6 @@ def test_every_operand_of_the_program_begins_in_an_array_that_is_live(options: d
     assert program_touches_dead(memory) == []
     stages = {job.stage for job in make_program(make_manifest(memory.config)).instructions}
     assert set(memory.timeline.stages) <= stages | {("update", "parameters")}
-
-
-@given(memory_configs())
-def test_the_total_is_what_the_header_declares(config: ModelConfig) -> None:
-    memory = make_memory_map(config)
-    text = header(make_manifest(config))
-    declared = {name: int(size) for name, size in re.findall(r"static float (\w+)\[(\d+)\](?: = .*)?;", text)}
-    assert 4 * sum(declared.values()) == memory.total_bytes
-    shapes = bank_shapes(memory)
-    # Whole words; of LUTRAM, words of twice the width.
-    assert 0 <= sum(shape.bits for shape in shapes) - 8 * memory.total_bytes < 1024 * len(shapes)
-    padding = sum(p.size - prod(p.shape) for p in memory.layout.placements)
-    assert memory.parameter_bytes == model_costs(config).bytes + 4 * padding
-    gradients = {name: size for name, size in declared.items() if name == "slot_weight_gradient"}
-    assert bool(gradients) is not config.immediate
-    assert memory.gradient_bytes == (0 if config.immediate else memory.parameter_bytes)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_the_pragmas_bind_every_array_to_the_memories_that_are_counted(name: str) -> None:
-    memory = make_memory_map(preset(name))
-    bind = re.search(r"#define TTFPGA_BIND_MEMORY (.*)", header(make_manifest(memory.config)))
-    assert bind is not None
-    slots = dict(re.findall(r"ARRAY_PARTITION variable=(\w+) block factor=(\d+)", bind[1]))
-    in_registers = set(re.findall(r"ARRAY_PARTITION variable=(\w+) complete", bind[1]))
-    lanes = dict(re.findall(r"ARRAY_RESHAPE variable=(\w+) cyclic factor=(\d+)", bind[1]))
-    bound = {
-        n: rest for n, *rest in re.findall(r"BIND_STORAGE variable=(\w+) type=(\w+) impl=(\w+)", bind[1])
-    }
-    for shape in bank_shapes(memory):
-        array = shape.name.partition("[")[0]
-        if shape.kind == "registers":
-            assert array in in_registers and array not in lanes.keys() | bound.keys(), array
-            continue
-        assert 32 * int(lanes[array]) == shape.width, array
-        assert bound[array] == ["RAM_T2P" if shape.write_ports == 2 else "RAM_2P", shape.kind.upper()], array
-        assert int(slots.get(array, 1)) == (memory.slots[array] if array in SLOT_MEMORIES else 1)  # type: ignore[index]
 
 
 @given(memory_configs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -30,6 +31,13 @@ from ttjax.tt import (
 )
 
 ENC2 = preset("enc2")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def numpy_backend() -> Iterator[None]:
+    """Where tensorly-torch is installed, a test that imports it makes PyTorch tensorly's backend for all."""
+    with tl.backend_context("numpy"):
+        yield
 
 
 def dense64(layer: Layer) -> np.ndarray:
