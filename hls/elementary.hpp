@@ -45,11 +45,6 @@ constexpr std::uint32_t kNanBits = 0x7fc00000u;
 constexpr float kLn2High = 0.693359375f;
 constexpr float kLn2Low = -2.12194440e-4f;
 
-// 2 u(x) = x (kGeluLinear + kGeluCubic x^2), where u is the argument of tanh in gelu.
-constexpr float kGeluLinear = 1.59576912f;  // 2 sqrt(2/pi)
-constexpr float kGeluCubic = 0.0713548163f;  // 2 sqrt(2/pi) 0.044715
-constexpr float kGeluCubicSlope = 0.214064449f;  // 3 times that: (2 u)' = kGeluLinear + kGeluCubicSlope x^2
-
 // A multiplexer. Spelled with a mask because from ?: g++ may make a branch around the arithmetic of one
 // side, and a loop with a branch does not vectorise. Special cases are selects after one straight path.
 inline float select_f32(bool condition, float yes, float no) {
@@ -92,30 +87,6 @@ inline float exp_f32(float x) {
   return select_f32(x == x, y, x);
 }
 
-// tanh x, for all x: odd, exactly +-1 at large |x|, x itself at tiny |x|; NaN stays NaN.
-//
-// Below 0.5625 an odd polynomial, x + x z p(z) with z = x^2 and p of degree 4, fit error 2^-28.6: nothing
-// cancels, so the error stays relative to x. Above, 1 - 2 / (e^2x + 1), where the quotient is below 1/2.
-// Measured on all finite x: 1.42 ulp at |x| = 0.56269330; it never falls as x rises.
-inline float tanh_f32(float x) {
-#pragma HLS INLINE
-  const float a = absolute_f32(x);
-
-  const float z = a * a;
-  float p = -6.17981423e-3f;
-  p = (p * z) + 2.10074633e-2f;
-  p = (p * z) - 5.38374297e-2f;
-  p = (p * z) + 1.33324519e-1f;
-  p = (p * z) - 3.33333135e-1f;
-  const float near_zero = a + (a * (z * p));
-
-  // An infinite exponential gives 1 without a special case.
-  const float elsewhere = 1.0f - (2.0f / (exp_f32(2.0f * a) + 1.0f));
-
-  const float y = select_f32(a < 0.5625f, near_zero, elsewhere);
-  return as_float(as_bits(y) | (as_bits(x) & kSignBit));
-}
-
 // ln x, for all x. Used on softmax sums, x >= 1. ln 1 is exactly 0; zero gives -infinity, a negative x NaN,
 // +infinity and NaN stay (a NaN may lose its sign and payload).
 //
@@ -147,49 +118,6 @@ inline float log_f32(float x) {
   y = select_f32(bits >= kInfinityBits, x, y);
   y = select_f32(bits >= kSignBit, as_float(kNanBits), y);
   return select_f32((bits & ~kSignBit) < kSmallestNormalBits, as_float(kSignBit | kInfinityBits), y);
-}
-
-// e^(-2 u(|x|)), which both gelu and its derivative start from; in [0, 1].
-inline float gelu_exponential_f32(float x) {
-#pragma HLS INLINE
-  const float a = absolute_f32(x);
-  const float slope = kGeluLinear + (kGeluCubic * (a * a));
-  return exp_f32(-(a * slope));
-}
-
-// gelu in its tanh form, x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3), for activations.
-//
-// Computed as x s with s = 1 / (1 + e^(-2u)), the same without the cancellation in 1 + tanh u.
-// With e = e^(-2|u|), s is 1 / (1 + e) for x >= 0 and e / (1 + e) for x < 0, so that nothing overflows.
-// -infinity gives NaN (infinity times 0), NaN stays NaN.
-//
-// Measured on [-1, 10]: 3.62 ulp at x = -0.99928629. On [-10, -1]: 210.6 ulp at x = -9.9817886, and 5.5e-8
-// absolute. The tail's ulps are the conditioning of e^(-2u): there one ulp in x moves the exact result by
-// hundreds of ulps. Below about -10.001 the result is zero, the exact one smaller than 1.2e-37.
-inline float gelu_f32(float x) {
-#pragma HLS INLINE
-  const float e = gelu_exponential_f32(x);
-  const float positive = 1.0f / (1.0f + e);
-  const float s = select_f32(x < 0.0f, e * positive, positive);
-  return x * s;
-}
-
-// The derivative of gelu_f32's exact function, s + x s (1 - s) (2u)', for the backward pass.
-//
-// s as above, and s (1 - s) = e / (1 + e)^2 from the same e, without cancellation. |x| is bounded at 16,
-// where e is already 0 and the result exactly 0 or 1, so that x^2 cannot overflow. NaN stays NaN.
-//
-// Measured on [-10, 10], where it lies in [-0.13, 1.13]: 2.2e-7 absolute, 2.0e-7 of the largest value.
-// Its zero at x = -0.7525 and its negative tail leave no useful bound in ulps, and none is claimed.
-inline float gelu_derivative_f32(float x) {
-#pragma HLS INLINE
-  const float a = absolute_f32(x);
-  const float bounded = select_f32(a > 16.0f, 16.0f, a);
-  const float e = gelu_exponential_f32(bounded);
-  const float positive = 1.0f / (1.0f + e);
-  const float slope = kGeluLinear + (kGeluCubicSlope * (bounded * bounded));
-  const float term = (bounded * slope) * (e * (positive * positive));
-  return select_f32(x < 0.0f, (e * positive) - term, positive + term);
 }
 
 }  // namespace ttfpga

@@ -6,6 +6,11 @@
 
 namespace ttfpga {
 
+// 2 u(x) = x (kGeluLinear + kGeluCubic x^2), where u is the argument of tanh in gelu.
+constexpr float kGeluLinear = 1.59576912f;  // 2 sqrt(2/pi)
+constexpr float kGeluCubic = 0.0713548163f;  // 2 sqrt(2/pi) 0.044715
+constexpr float kGeluCubicSlope = 0.214064449f;  // 3 times that: (2 u)' = kGeluLinear + kGeluCubicSlope x^2
+
 /// Levels of a tree that joins n lanes.
 constexpr int nonlinear_levels(int n) {
   int levels = 0;
@@ -52,10 +57,15 @@ struct LaneValues {
 
 /// One trip of a pass. `out`: results; `summed`: what is summed over the row.
 ///
-/// gelu, its derivative and tanh with the formulas of elementary.hpp: with e = e^(-2|u|) and q = 1 / (1 + e),
-/// gelu is x s, where s is q for x >= 0 and e q for x < 0, and the derivative s + x s (1 - s) (2u)', where
-/// s (1 - s) = e q q. |x| is bounded at 16, where both are exactly what they are beyond. tanh here is
-/// 1 - 2 / (e^2|x| + 1), see tanh_near_zero.
+/// gelu in its tanh form, x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3): with e = e^(-2|u|) and
+/// q = 1 / (1 + e) it is x s, where s is q for x >= 0 and e q for x < 0, the same without the cancellation in
+/// 1 + tanh u. Its derivative is s + x s (1 - s) (2u)', where s (1 - s) = e q q. |x| is bounded at 16, where both
+/// are exactly what they are beyond. tanh is 1 - 2 / (e^2|x| + 1), below 0.5625 tanh_near_zero. NaN stays.
+///
+/// Measured by tests/hls/elementary_accuracy.cpp, with stride 1: gelu on [-1, 10]: 3.61 ulp at
+/// x = -0.99928629; on [-10, -1]: 210.6 ulp at x = -9.9817886, where one ulp in x moves the exact result by
+/// hundreds, and 5.5e-8 absolute. Derivative on [-10, 10]: 2.2e-7 absolute; its zero at x = -0.7525 leaves no
+/// bound in ulps. tanh with stride 101 on all finite x: 1.41 ulp at x = 0.56851488; it never falls as x rises.
 inline void nonlinear_lanes(const LaneMode& mode, const LaneValues& given,
                             const float (&x)[kNonlinearLanes], const float (&dy)[kNonlinearLanes],
                             float (&summed)[kNonlinearLanes], float (&out)[kNonlinearLanes]) {
@@ -104,7 +114,8 @@ NONLINEAR_LANE:
   }
 }
 
-/// tanh x for |x| < 0.5625, where 1 - 2 / (e^2|x| + 1) loses digits: the polynomial of tanh_f32.
+/// tanh x for |x| < 0.5625, where 1 - 2 / (e^2|x| + 1) loses digits: an odd polynomial, x + x z p(z) with
+/// z = x^2 and p of degree 4, fit error 2^-28.6. Nothing cancels, so the error stays relative to x.
 inline float tanh_near_zero(float x) {
 #pragma HLS INLINE
   const float z = x * x;

@@ -36,8 +36,10 @@ ENC2 = preset("enc2")
 @pytest.fixture(autouse=True, scope="module")
 def numpy_backend() -> Iterator[None]:
     """Where tensorly-torch is installed, a test that imports it makes PyTorch tensorly's backend for all."""
-    with tl.backend_context("numpy"):
-        yield
+    before = tl.get_backend()
+    tl.set_backend("numpy")
+    yield
+    tl.set_backend(before)
 
 
 def dense64(layer: Layer) -> np.ndarray:
