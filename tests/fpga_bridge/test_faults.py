@@ -76,12 +76,6 @@ def test_each_fault_in_tiny_is_named_at_its_first_point_and_step(name: str) -> N
     assert_found(FAULTS[name], plant(FAULTS[name], TINY), TINY)
 
 
-@pytest.mark.parametrize("name", ["dropped_mask", "missing_bias_gradient"])
-def test_faults_in_enc2_are_named_at_their_first_point_and_step(name: str) -> None:
-    config = preset("enc2")
-    assert_found(FAULTS[name], plant(FAULTS[name], config), config)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_in_enc2_is_named_at_its_first_point_and_step(name: str) -> None:

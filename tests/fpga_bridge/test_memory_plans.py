@@ -132,6 +132,7 @@ def test_a_frozen_layers_input_is_not_made_again_over_what_lies_there() -> None:
     assert report.agree, report.first_divergence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["locked", "isolated"])
 def test_enc2_made_again_agrees(mode: str) -> None:
     report = run(
