@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from benchmarks.timing import Row
+from ttjax.picture import save, subplots
 
 OURS = "ttjax tensor"
 OURS_DENSE = "ttjax dense"
@@ -125,17 +126,10 @@ def rank_line(rows: Sequence[Row], case: str, ranks: dict[int, str]) -> str:
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Bars of ms by row and case, quartiles as whiskers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     shown = [row for row in rows if row.ms]
     cases = list(dict.fromkeys(row.case for row in shown))
     height = 1.2 + 0.28 * len(shown) + 0.6 * len(cases)
-    figure, grid = pyplot.subplots(
-        len(cases), 1, figsize=(9, height), layout="constrained", sharex=True, squeeze=False
-    )
+    figure, grid = subplots(len(cases), 1, figsize=(9, height), sharex=True, squeeze=False)
     for axes, case in zip(grid[:, 0], cases, strict=True):
         of_case = [row for row in shown if row.case == case][::-1]
         quartiles = [row.summary()["ms_quartiles"] for row in of_case]
@@ -152,5 +146,4 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.margins(x=0.12)
         axes.tick_params(labelsize=8)
     grid[-1, 0].set_xlabel("ms a training step (ours orange)")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(figure, path, "--plot")

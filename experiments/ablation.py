@@ -19,7 +19,6 @@ from experiments.processes import Result
 from experiments.runs import (
     Row,
     RunOptions,
-    check_results_folder,
     describe,
     draw,
     extent,
@@ -31,6 +30,7 @@ from ttjax.config import Format
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, write_json
+from ttjax.picture import check_results_folder
 
 MINUTES = 220.0  # one training at a time, estimated from the time of an epoch
 

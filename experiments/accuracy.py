@@ -20,7 +20,6 @@ from experiments.runs import (
     Row,
     RowFile,
     RunOptions,
-    check_results_folder,
     describe,
     draw,
     extent,
@@ -32,6 +31,7 @@ from ttjax.config import Format
 from ttjax.data import Corpus, load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output
+from ttjax.picture import check_results_folder
 
 MINUTES = 240.0  # one training at a time, estimated from the time of an epoch
 

@@ -28,6 +28,7 @@ from ttjax.data.vocabulary import SPECIAL_WORDS
 from ttjax.errors import UserError
 from ttjax.modules import TTDense
 from ttjax.output import Output, write_json
+from ttjax.picture import save, subplots
 from ttjax.train import seed_keys
 
 MINUTES = 1.0
@@ -229,12 +230,7 @@ def _table(result: dict[str, Any]) -> Table:
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = subplots(figsize=(8, 4.5))
     dense, rows = result["dense"], result["tensor"]
     fewer = [dense["parameters"] / row["parameters"] for row in rows]
     for way, marker in (("scratch", "o"), ("converted", "s"), ("fine_tuned", "^")):
@@ -247,8 +243,7 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     axes.set_xlabel(f"times fewer parameters than dense ({dense['parameters']:,})")
     axes.set_ylabel(f"accuracy in %, {result['data']['name']}")
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ from fpga_bridge.trips import SentenceShape
 from ttjax import PRESETS, ModelConfig, UserError
 from ttjax.cli import exit_status
 from ttjax.output import Output, write_json
+from ttjax.picture import save, subplots
 
 MINUTES = 5
 
@@ -165,12 +166,7 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _draw(accelerators: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    figure, (left, right) = subplots(1, 2, figsize=(12, 5))
     for n, name in enumerate(dict.fromkeys(row["model"] for row in accelerators)):
         rows = _of(accelerators, name)
         left.scatter(
@@ -207,8 +203,7 @@ def _draw(accelerators: Sequence[dict[str, Any]], models: Sequence[dict[str, Any
     for axes in (left, right):
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def main() -> int:

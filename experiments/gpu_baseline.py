@@ -30,7 +30,6 @@ from rich.table import Table
 from experiments.gpu_meters import COUNTED, NotMeasured, open_meter
 from experiments.gpu_training import Job, measure, measure_peak
 from experiments.processes import code_version
-from experiments.runs import check_results_folder
 from ttjax.cli import exit_status
 from ttjax.config import Format, preset
 from ttjax.contraction import Flow, checked_flow
@@ -38,6 +37,7 @@ from ttjax.costs import MEGABYTE
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, check_file, write_json
+from ttjax.picture import check_results_folder, save, subplots
 from ttjax.recipe import Recipe
 
 IDLE_SECONDS = 5.0
@@ -244,11 +244,6 @@ def _table(result: dict[str, Any]) -> Table:
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = result["rows"]
 
     def has(key: str) -> bool:
@@ -273,7 +268,7 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     ):
         if has(key):
             panels[title] = {title: lambda row, key=key: row[key]}
-    figure, grid = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 4.5), layout="constrained")
+    figure, grid = subplots(1, len(panels), figsize=(4 * len(panels), 4.5))
     labels = [_label(row["format"], row.get("flow")).replace(" ", "\n") for row in rows]
     for axes, (title, bars) in zip(np.atleast_1d(grid), panels.items(), strict=True):
         width = 0.8 / len(bars)
@@ -287,8 +282,7 @@ def _draw(result: dict[str, Any], path: Path) -> None:
             axes.legend(fontsize=8)
     machine = result["machine"]
     figure.suptitle(f"{result['preset']} on {machine['device']}, {result['data']['name']}", fontsize=9)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ from ttjax import PRESETS, ModelConfig
 from ttjax.cli import exit_status
 from ttjax.costs import MEGABYTE, model_costs, step_multiplications
 from ttjax.output import Output, write_json
+from ttjax.picture import save, subplots
 
 MINUTES = 0.2
 
@@ -116,12 +117,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _draw(rows: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = subplots(figsize=(8, 4.5))
     plans = list(dict.fromkeys(row["plan"] for row in rows))
     width = 0.8 / len(plans)
     for n, plan in enumerate(plans):
@@ -134,8 +130,7 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.axhspan(30, 51, alpha=0.12, color="gray", label="the paper's 30× to 51×")
     axes.set_ylabel("uncompressed training memory / on-chip memory")
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ttjax.config import ModelConfig, preset
 from ttjax.data import Corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, user_cache, write_json
+from ttjax.picture import save, subplots
 from ttjax.recipe import Recipe
 
 Row = dict[str, Any]
@@ -120,18 +120,6 @@ def _parsed(text: str) -> tuple[str, Any]:
         ) from error
 
 
-def check_results_folder(folder: Path) -> None:
-    """Refuses, before anything is trained, what would only be missed after it.
-
-    Raises:
-        UserError: the folder doesn't exist, or there is no matplotlib.
-    """
-    if not folder.is_dir():
-        raise UserError(f"--out: expected an existing folder, found none at {folder}: make it first")
-    if find_spec("matplotlib") is None:
-        raise UserError("expected matplotlib for the plots, found none: pip install -e '.[plot]'")
-
-
 def describe(results: Sequence[Result]) -> Row:
     """What trainings of one model with different seeds were: model, recipe, data, code and machines."""
     first = results[0]
@@ -224,12 +212,6 @@ def _recipe(row: Row) -> Row:
 
 def draw(path: Path, panels: int, fill: Callable[[Any], None]) -> None:
     """A plot of so many panels side by side, whose axes ``fill`` gets."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, panels, figsize=(10, 4.5), layout="constrained")
+    figure, axes = subplots(1, panels, figsize=(10, 4.5))
     fill(axes)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(figure, path)

@@ -25,6 +25,7 @@ from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
 from ttjax.output import Output
+from ttjax.picture import save, subplots
 
 JAX_DEVICES = {"jax-cpu": "cpu", "jax-gpu": "gpu"}
 
@@ -131,14 +132,7 @@ def draw_drift(findings: list[Finding], title: str, path: Path) -> None:
     Raises:
         UserError: matplotlib is missing, or the file can't be written.
     """
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError:
-        raise UserError("no matplotlib for the picture: pip install 'ttjax-fpga[plot]'") from None
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = subplots(figsize=(8, 5))
     # Devices of one kernel lie on each other: wider below, narrower above, so that all are seen.
     present = [finding for finding in findings if finding.drift]
     for rank, finding in enumerate(present):
@@ -146,12 +140,7 @@ def draw_drift(findings: list[Finding], title: str, path: Path) -> None:
         axes.plot([*finding.drift], [*finding.drift.values()], label=finding.device, linewidth=width)
     axes.set(xlabel="SGD step", ylabel="‖parameters − float64‖ / ‖float64‖", yscale="log", title=title)
     axes.legend()
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise UserError(f"can't write {path}: {error}; choose another --picture") from None
-    finally:
-        pyplot.close(figure)
+    save(figure, path, "--picture")
 
 
 def _table(title: str, findings: list[Finding]) -> Table:

@@ -13,6 +13,7 @@ from ttjax import UserError
 from ttjax.cli_train import Train
 from ttjax.data import load_corpus
 from ttjax.output import Output
+from ttjax.picture import check_results_folder
 from ttjax.training_run import Run
 
 
@@ -54,7 +55,7 @@ class KernelTrain(Train):
         if self.per_call < 1:
             raise UserError(f"--per-call: expected a whole number from 1 up, found {self.per_call}")
         if self.out is not None:
-            training_report.check_folder(self.out)
+            check_results_folder(self.out)
         plan = self.plan()
         check_recipe(plan.recipe)
         run = Run.of(plan, load_corpus(plan.data, notify=out.say))

@@ -16,7 +16,7 @@ from fpga_bridge.operators import ClockClass
 from fpga_bridge.ports import Ports
 from fpga_bridge.program import ENGINE, LENGTH, Flag, Instruction, Op, Operand
 from fpga_bridge.trips import SentenceShape
-from ttjax import UserError
+from ttjax.picture import save, subplots
 
 BANKS = 3  # that a contraction moves words of at once: one each for narrow, wide and tile
 
@@ -116,15 +116,10 @@ def draw(some: Sequence[Kind], macs: int, title: str, path: Path) -> None:
     Raises:
         UserError: matplotlib is missing, or the file can't be written.
     """
-    try:
-        import matplotlib
+    figure, axes = subplots(figsize=(8, 5))
+    from matplotlib import colormaps
+    from matplotlib.ticker import LogFormatter, ScalarFormatter
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-        from matplotlib.ticker import LogFormatter, ScalarFormatter
-    except ImportError:
-        raise UserError("no matplotlib for the picture: pip install 'ttjax-fpga[plot]'") from None
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     bandwidth = PORTS * BANKS
     ridge = macs / bandwidth
     left = min(ridge, *(kind.intensity for kind in some)) / 2
@@ -132,7 +127,7 @@ def draw(some: Sequence[Kind], macs: int, title: str, path: Path) -> None:
     axes.plot([left, ridge, right], [left * bandwidth, macs, macs], color="black", linewidth=1)
     axes.text(right, macs, f"{macs} multiply-accumulators", ha="right", va="bottom", fontsize=8)
     axes.text(0.7 * ridge, 0.7 * macs, f"{bandwidth} words a cycle ", ha="right", va="bottom", fontsize=8)
-    colours = pyplot.get_cmap("tab10")
+    colours = colormaps["tab10"]
     engine = sum(kind.cycles for kind in some)
     for n, kind in enumerate(some):
         size = 20 + 1000 * kind.cycles / engine
@@ -152,9 +147,4 @@ def draw(some: Sequence[Kind], macs: int, title: str, path: Path) -> None:
         axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8, loc="lower right")
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}; choose another --out") from None
-    finally:
-        pyplot.close(figure)
+    save(figure, path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fpga_bridge.blocks import BankShape, Budget, block_count
-from ttjax import UserError
+from ttjax.picture import save, subplots
 
 
 def place_on_slrs(shapes: Sequence[BankShape], budget: Budget) -> list[list[BankShape]]:
@@ -37,16 +37,11 @@ def draw(shapes: Sequence[BankShape], budget: Budget, title: str, path: Path) ->
     Raises:
         UserError: matplotlib is missing, or the file can't be written.
     """
-    try:
-        import matplotlib
+    figure, all_axes = subplots(1, 2 * budget.slrs, figsize=(12, 8))
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-        from matplotlib.cm import ScalarMappable
-    except ImportError:
-        raise UserError("no matplotlib for the picture: pip install 'ttjax-fpga[plot]'") from None
-    figure, all_axes = pyplot.subplots(1, 2 * budget.slrs, figsize=(12, 8), layout="constrained")
-    shade = pyplot.get_cmap("viridis")
+    shade = colormaps["viridis"]
     for die, here in enumerate(place_on_slrs(shapes, budget)):
         for sort, (kind, limit) in enumerate(
             (("BRAM36", budget.per_slr.bram36), ("URAM", budget.per_slr.uram))
@@ -75,9 +70,4 @@ def draw(shapes: Sequence[BankShape], budget: Budget, title: str, path: Path) ->
             )
     figure.colorbar(ScalarMappable(cmap=shade), ax=all_axes, label="bits used / bits occupied", shrink=0.6)
     figure.suptitle(title)
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}; choose another --picture") from None
-    finally:
-        pyplot.close(figure)
+    save(figure, path, "--picture")

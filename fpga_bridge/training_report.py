@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from ttjax import UserError
 from ttjax.cli_progress import epoch_line
 from ttjax.output import write_json
+from ttjax.picture import save, subplots
 
 NAME = "train_on_kernel"
 # Percentage points that a score of the device may be from JAX's, to pass.
@@ -19,18 +18,6 @@ POINTS = 0.3
 _SCORES = {"intent_accuracy": "intent", "slot_f1": "slot F1"}
 
 Row = dict[str, Any]
-
-
-def check_folder(folder: Path) -> None:
-    """Refuses, before anything is trained, what would only be missed after it.
-
-    Raises:
-        UserError: the folder doesn't exist, or there is no matplotlib.
-    """
-    if not folder.is_dir():
-        raise UserError(f"--out: expected an existing folder, found none at {folder}: make it first")
-    if find_spec("matplotlib") is None:
-        raise UserError("--out: expected matplotlib for the plot, found none: pip install 'ttjax-fpga[plot]'")
 
 
 def line(row: Row) -> str:
@@ -90,23 +77,15 @@ def write(results: Row, folder: Path) -> list[Path]:
     """
     data, picture = folder / f"{NAME}.json", folder / f"{NAME}.png"
     write_json(data, results)
-    try:
-        _draw(results, picture)
-    except OSError as error:
-        raise UserError(f"can't write {picture} ({error.strerror}): choose another --out") from error
+    _draw(results, picture)
     return [data, picture]
 
 
 def _draw(results: Row, path: Path) -> None:
     """Drift by step, where JAX went beside, and scores on dev by epoch."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = results["epochs"]
     beside = [row for row in rows if "jax" in row]
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
+    figure, axes = subplots(1, 2, figsize=(10, 4.5))
     drift = [point for row in beside for point in row["drift"]]
     axes[0].plot([step for step, _ in drift], [distance for _, distance in drift])
     axes[0].set(xlabel="SGD step", ylabel="‖device − JAX‖ / ‖JAX‖, all parameters")
@@ -127,10 +106,7 @@ def _draw(results: Row, path: Path) -> None:
     axes[1].set(xlabel="epoch", ylabel="score on dev in %")
     axes[1].legend(fontsize=8)
     figure.suptitle(_title(results))
-    try:
-        figure.savefig(path, dpi=120)
-    finally:
-        pyplot.close(figure)
+    save(figure, path)
 
 
 def _title(results: Row) -> str:

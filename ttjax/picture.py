@@ -1,0 +1,56 @@
+"""Figures of all commands and studies: made without a screen, written to a file.
+
+matplotlib is an extra: without it the error says how to get it.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ttjax.errors import UserError
+
+GET_MATPLOTLIB = "pip install 'ttjax-fpga[plot]'"
+
+
+def subplots(
+    rows: int = 1, cols: int = 1, *, figsize: tuple[int | float, int | float], **options: Any
+) -> tuple[Any, Any]:
+    """A figure of ``figsize`` inches, and its axes as ``matplotlib.figure.Figure.subplots`` gives them.
+
+    Raises:
+        UserError: matplotlib is missing.
+    """
+    try:
+        from matplotlib import figure
+    except ImportError:
+        raise UserError(f"no matplotlib for the picture: {GET_MATPLOTLIB}") from None
+    made = figure.Figure(figsize=figsize, layout="constrained")
+    return made, made.subplots(rows, cols, **options)
+
+
+def save(figure: Any, path: Path, option: str = "--out") -> None:
+    """Writes a figure in the format of the path's ending; ``option``: where the user chose the path.
+
+    Raises:
+        UserError: it can't be written there.
+    """
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}; choose another {option}") from None
+    except ValueError as error:
+        raise UserError(f"can't write {path}: {error}; choose another {option}") from None
+
+
+def check_results_folder(folder: Path) -> None:
+    """Refuses, before anything is trained, what would only be missed after it.
+
+    Raises:
+        UserError: the folder doesn't exist, or there is no matplotlib.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--out: expected an existing folder, found none at {folder}: make it first")
+    if find_spec("matplotlib") is None:
+        raise UserError(f"--out: expected matplotlib for the plots, found none: {GET_MATPLOTLIB}")
