@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.jax_steps import RATE, Case, by_scan
 from benchmarks.timing import Row, Training, machine, time_in_turn, warm_up
-from fpga_bridge.csim import CsimDevice
+from fpga_bridge.devices.csim import CsimDevice
 from ttjax import Batch, preset
 
 STEPS = 16  # different sentences

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from fpga_bridge.cli_cosim import draw_sentences
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.devices import open_device
+from fpga_bridge.cli.cosim import draw_sentences
+from fpga_bridge.devices.by_name import open_device
+from fpga_bridge.devices.csim import CsimDevice
 from ttjax import Batch, init_params, preset
 from ttjax.data import load_corpus
 

@@ -16,11 +16,11 @@ from rich import box
 from rich.progress import track
 from rich.table import Table
 
-from fpga_bridge.accelerator import DEFAULT, Accelerator
-from fpga_bridge.banks import bank_shapes
-from fpga_bridge.blocks import U50_USABLE, total_blocks
-from fpga_bridge.cycles import USABLE_DSP, StepModel, fits_dies, make_step_model
-from fpga_bridge.trips import SentenceShape
+from fpga_bridge.cycles.model import USABLE_DSP, StepModel, fits_dies, make_step_model
+from fpga_bridge.cycles.trips import SentenceShape
+from fpga_bridge.memory.banks import bank_shapes
+from fpga_bridge.memory.blocks import U50_USABLE, total_blocks
+from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from ttjax import PRESETS, ModelConfig, UserError
 from ttjax.cli import exit_status
 from ttjax.output import Output, write_json

@@ -14,10 +14,10 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from fpga_bridge.blocks import total_blocks
-from fpga_bridge.buffers import kernel_shapes, training_bytes
-from fpga_bridge.memory_map import MemoryMap, extra_multiplications, make_memory_map
-from fpga_bridge.uncompressed import dense_config, dense_live_bytes, xla_bytes
+from fpga_bridge.budget.buffers import kernel_shapes, training_bytes
+from fpga_bridge.memory.blocks import total_blocks
+from fpga_bridge.memory.memory_map import MemoryMap, extra_multiplications, make_memory_map
+from fpga_bridge.memory.uncompressed import dense_config, dense_live_bytes, xla_bytes
 from ttjax import PRESETS, ModelConfig
 from ttjax.cli import exit_status
 from ttjax.costs import MEGABYTE, model_costs, step_multiplications

@@ -1,12 +1,12 @@
 // The program that the sequencer runs: instructions as data. What each operation means stands beside the
-// unit that executes it; the program itself is generated (fpga_bridge.program).
+// unit that executes it; the program itself is generated (fpga_bridge.program.instructions).
 #pragma once
 
 #include "arrays.hpp"
 
 namespace ttfpga {
 
-/// Operations, by the unit that executes them; numbered as fpga_bridge.program.Op.
+/// Operations, by the unit that executes them; numbered as fpga_bridge.program.instructions.Op.
 enum Op {
   kToWide,    ///< engine: wide = narrow tile
   kToNarrow,  ///< engine: narrow = wide tile^T

@@ -18,6 +18,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE_SUFFIXES = {".py", ".hpp", ".cpp"}
 # Lower may not import upper: experiments → fpga_bridge → ttjax.
 LAYERS = ["ttjax", "fpga_bridge", "experiments"]
+# The same within fpga_bridge, lowest first.
+PARTS = [
+    *("__init__", "device", "memory", "program", "kernel", "simulated_u50", "devices"),
+    *("budget", "cycles", "agreement", "training", "cli"),
+]
 KERNEL_INCLUDES = {"<cstdint>", "<cmath>", '"ttfpga_config.hpp"'}
 NOT_OURS = {".git", ".venv", "__pycache__", "build", "dist"}
 
@@ -77,6 +82,25 @@ def test_imports_run_one_way(path: Path) -> None:
     assert "tests" not in imported
 
 
+BRIDGE = [path for path in MODULES if path.is_relative_to(ROOT / "fpga_bridge")]
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT / "fpga_bridge").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", BRIDGE, ids=names(BRIDGE))
+def test_parts_of_the_bridge_import_one_way(path: Path) -> None:
+    own = PARTS.index(part_of(path))
+    modules = [name.split(".") for name in imported_names(path)]
+    imported = {parts[1] for parts in modules if parts[0] == "fpga_bridge" and len(parts) > 1}
+    assert imported & set(PARTS[own + 1 :]) == set()
+
+
+def test_the_bridge_has_these_parts_and_no_others() -> None:
+    assert {part_of(path) for path in BRIDGE} == set(PARTS)
+
+
 def imported_names(path: Path) -> Iterator[str]:
     """Absolute names of all modules a file imports, at its top or inside its functions."""
     package = path.relative_to(ROOT).parts[:-1]
@@ -101,7 +125,8 @@ def test_console_scripts_exist() -> None:
     assert set(scripts) == {"ttjax", "fpga-bridge"}
     for target in scripts.values():
         module, function = target.split(":")
-        source = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        base = ROOT.joinpath(*module.split("."))
+        source = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
         assert source.is_file(), f"{target}: no {source.name}"
         defined = {
             node.name for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from fpga_bridge.build import build_kernel, cache_folder, find_compiler, write_atomically
-from fpga_bridge.kernel_interface import CLOCK_MHZ, PLATFORM, SHELL
-from fpga_bridge.manifest import make_manifest
+from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, write_atomically
+from fpga_bridge.kernel.interface import CLOCK_MHZ, PLATFORM, SHELL
+from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
 from ttjax import ModelConfig, UserError
 
@@ -131,7 +131,7 @@ def simulated_xclbin(config: ModelConfig) -> Path:
     """The xclbin of the kernel for a config, with taps, for the simulated U50."""
     manifest = make_manifest(config)
     library = build_kernel(manifest)
-    writer = Path(__file__).with_name("xclbin.py"), Path(__file__).parents[1] / "kernel_interface.py"
+    writer = Path(__file__).with_name("xclbin.py"), Path(__file__).parents[1] / "kernel" / "interface.py"
     target = _cached((manifest.layout.hash.tobytes().hex(),), [library, *writer]) / "kernel.xclbin"
     if not target.is_file():
         write_xclbin(target, library, manifest)

@@ -12,8 +12,8 @@ import struct
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from fpga_bridge.build import write_atomically
-from fpga_bridge.kernel_interface import (
+from fpga_bridge.kernel.build import write_atomically
+from fpga_bridge.kernel.interface import (
     CLOCK_MHZ,
     COMPUTE_UNIT,
     HBM_BANK_BYTES,
@@ -23,7 +23,7 @@ from fpga_bridge.kernel_interface import (
     Argument,
     arguments,
 )
-from fpga_bridge.manifest import Manifest
+from fpga_bridge.program.manifest import Manifest
 from ttjax import UserError
 
 # Where the link of a real xclbin puts it too: `xclbinutil --key-value USER:ttfpga_layout_hash:...`.

@@ -9,8 +9,8 @@ import pytest
 
 from experiments import cycle_sweep
 from experiments.cycle_sweep import CycleSweep, front
-from fpga_bridge.accelerator import DEFAULT
-from fpga_bridge.cycles import USABLE_DSP
+from fpga_bridge.cycles.model import USABLE_DSP
+from fpga_bridge.program.accelerator import DEFAULT
 from tests.fpga_bridge.samples import TINY
 
 

@@ -1,6 +1,7 @@
 """A stand-in for pyxrt in tests: device memory apart from the host's, a queue of runs, planned faults.
 
-It runs the simulation kernel and knows nothing of `fpga_bridge.xrt`; the real runtime is in test_xrt_real.py.
+It runs the simulation kernel and knows nothing of `fpga_bridge.devices.xrt`; the real runtime is in
+test_xrt_real.py.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.kernel_interface import KERNEL, PLATFORM, SHELL, arguments
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.kernel.interface import KERNEL, PLATFORM, SHELL, arguments
 from ttjax import ModelConfig
 
 

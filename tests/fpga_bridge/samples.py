@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from numpy.typing import ArrayLike
 
-from fpga_bridge.agreement import Comparison, Criterion, compare_step
-from fpga_bridge.csim import CsimDevice
+from fpga_bridge.agreement.criterion import Comparison, Criterion, compare_step
 from fpga_bridge.device import Device, Trace
-from fpga_bridge.manifest import TracePoint
-from fpga_bridge.reference import JaxDevice
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.devices.reference import JaxDevice
+from fpga_bridge.program.manifest import TracePoint
 from ttjax import Batch, ModelConfig, Params, flatten, preset, unflatten
 from ttjax.params import parameter_shapes
 

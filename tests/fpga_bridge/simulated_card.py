@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fpga_bridge.csim import LOAD, STEP, STORE, CsimDevice
-from fpga_bridge.kernel_interface import KERNEL, arguments
+from fpga_bridge.devices.csim import LOAD, STEP, STORE, CsimDevice
+from fpga_bridge.kernel.interface import KERNEL, arguments
 from tests.fpga_bridge.samples import TINY
 
 NAMES = [argument.name for argument in arguments(True)]

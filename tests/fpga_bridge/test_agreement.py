@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpga_bridge.agreement import EPSILON, Comparison, Criterion, compare_step, ulp_distance
+from fpga_bridge.agreement.criterion import EPSILON, Comparison, Criterion, compare_step, ulp_distance
 from fpga_bridge.device import Trace
-from fpga_bridge.manifest import TracePoint
+from fpga_bridge.program.manifest import TracePoint
 
 POINTS = tuple(
     TracePoint(name, "value", f"stage_{name}", shape, 0)

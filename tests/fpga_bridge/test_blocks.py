@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpga_bridge.blocks import (
+from fpga_bridge.memory.blocks import (
     U50_RAW,
     U50_USABLE,
     BankShape,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge.banks import bank_shapes
-from fpga_bridge.blocks import BlockCount, total_blocks
-from fpga_bridge.buffers import buffer_shapes, kernel_shapes, program_shape, training_bytes
-from fpga_bridge.build import find_compiler, kernel_folder
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.manifest import make_manifest
-from fpga_bridge.memory_map import make_memory_map
+from fpga_bridge.budget.buffers import buffer_shapes, kernel_shapes, program_shape, training_bytes
+from fpga_bridge.kernel.build import find_compiler, kernel_folder
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.memory.banks import bank_shapes
+from fpga_bridge.memory.blocks import BlockCount, total_blocks
+from fpga_bridge.memory.memory_map import make_memory_map
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import OTHER_CONFIGS, TINY
 from ttjax import preset
 

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge import build
-from fpga_bridge.build import build_kernel, cache_folder, find_compiler, kernel_sources, write_atomically
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.manifest import make_manifest
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.kernel import build
+from fpga_bridge.kernel.build import (
+    build_kernel,
+    cache_folder,
+    find_compiler,
+    kernel_sources,
+    write_atomically,
+)
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
 from ttjax import UserError
 

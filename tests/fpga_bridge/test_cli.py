@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from fpga_bridge.cli import main
-from fpga_bridge.faults import FAULTS
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.layout import make_layout
-from fpga_bridge.manifest import make_manifest
+from fpga_bridge.kernel.faults import FAULTS
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.memory.layout import make_layout
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
 from ttjax.data import Sentence, write_corpus
 from ttjax.data.corpus import Corpus

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fpga_bridge.cli import main
-from fpga_bridge.cycles import make_step_model
-from fpga_bridge.operators import CLASSES
-from fpga_bridge.schedule import UNITS
-from fpga_bridge.trips import SentenceShape
+from fpga_bridge.cycles.model import make_step_model
+from fpga_bridge.cycles.operators import CLASSES
+from fpga_bridge.cycles.trips import SentenceShape
+from fpga_bridge.program.schedule import UNITS
 from tests.fpga_bridge.samples import TINY
 from ttjax.data import Sentence, write_corpus
 from ttjax.data.corpus import Corpus
@@ -92,7 +92,7 @@ def test_counting_on_the_kernel_agrees_or_gives_status_1(
 ) -> None:
     assert main([*COMMAND, "--count", "--length", "5"]) == 0
     assert "counted by the kernel: the same trips" in capsys.readouterr().out
-    monkeypatch.setattr("fpga_bridge.cli_cycles.differences", lambda *_: ["instruction 3 differs"])
+    monkeypatch.setattr("fpga_bridge.cli.cycles.differences", lambda *_: ["instruction 3 differs"])
     assert main([*COMMAND, "--count"]) == 1
     assert "counted by the kernel: instruction 3 differs" in capsys.readouterr().out
 

@@ -13,8 +13,8 @@ import safetensors.numpy
 
 from experiments.train_on_kernel import main as study
 from fpga_bridge.cli import main
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.training_report import comparison
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.training.report import comparison
 from ttjax.checkpoint import load_params, read_checkpoint
 from ttjax.cli import main as ttjax_main
 from ttjax.params import flatten

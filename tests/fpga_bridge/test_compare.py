@@ -14,8 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from fpga_bridge.cli import main
-from fpga_bridge.compare import (
+from fpga_bridge.agreement.compare import (
     Course,
     Finding,
     jax_course,
@@ -24,9 +23,10 @@ from fpga_bridge.compare import (
     marked_steps,
     same_end,
 )
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.devices import check_name, open_device
-from fpga_bridge.reference import JaxDevice
+from fpga_bridge.cli import main
+from fpga_bridge.devices.by_name import check_name, open_device
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.devices.reference import JaxDevice
 from tests.fpga_bridge.samples import TINY, differing, random_params, rates, same_bits, sentences
 from ttjax import UserError, flatten
 
@@ -177,7 +177,7 @@ def test_csim_by_name_is_csim() -> None:
 def test_a_picture_is_drawn_or_the_missing_library_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from fpga_bridge.cli_compare import draw_drift
+    from fpga_bridge.cli.compare import draw_drift
 
     findings: list[Any] = [
         Finding("csim", parameter_error=1e-7, drift={1: 1e-8, 2: 1e-7}),

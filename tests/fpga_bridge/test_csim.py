@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge import build
-from fpga_bridge.build import build_kernel, find_compiler, kernel_sources
-from fpga_bridge.csim import INFER, LOAD, STEP, STORE, CsimDevice
 from fpga_bridge.device import encode_examples
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.layout import HASH_WORDS
-from fpga_bridge.manifest import make_manifest
-from fpga_bridge.reference import JaxDevice
+from fpga_bridge.devices.csim import INFER, LOAD, STEP, STORE, CsimDevice
+from fpga_bridge.devices.reference import JaxDevice
+from fpga_bridge.kernel import build
+from fpga_bridge.kernel.build import build_kernel, find_compiler, kernel_sources
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.memory.layout import HASH_WORDS
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import (
     OTHER_CONFIGS,
     RATE,

@@ -10,30 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.accelerator import DEFAULT, Accelerator
-from fpga_bridge.banks import PORTS
-from fpga_bridge.blocks import BlockCount
-from fpga_bridge.counted import count_trips, differences, sentence_shape
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.cycles import (
+from fpga_bridge.cycles.counted import count_trips, differences, sentence_shape
+from fpga_bridge.cycles.model import (
     StepModel,
     fits_dies,
     make_step_model,
     stretch,
     total_cycles,
 )
-from fpga_bridge.make_program import make_program
-from fpga_bridge.manifest import make_manifest
-from fpga_bridge.memory_map import make_memory_map
-from fpga_bridge.operators import CLASSES, OPERATORS, depth
-from fpga_bridge.pipelines import pipelines
-from fpga_bridge.ports import Ports
-from fpga_bridge.power import watts
-from fpga_bridge.program import ENGINE, LENGTH, Instruction, Op, Operand, Program
-from fpga_bridge.roofline import BANKS, kinds, words_moved
-from fpga_bridge.schedule import UNITS
-from fpga_bridge.trips import SentenceShape, Trips, unit_name
-from fpga_bridge.unit_ports import check_ports, interval_needed
+from fpga_bridge.cycles.operators import CLASSES, OPERATORS, depth
+from fpga_bridge.cycles.power import watts
+from fpga_bridge.cycles.roofline import BANKS, kinds, words_moved
+from fpga_bridge.cycles.trips import SentenceShape, Trips, unit_name
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.kernel.pipelines import pipelines
+from fpga_bridge.memory.banks import PORTS
+from fpga_bridge.memory.blocks import BlockCount
+from fpga_bridge.memory.memory_map import make_memory_map
+from fpga_bridge.program.accelerator import DEFAULT, Accelerator
+from fpga_bridge.program.instructions import ENGINE, LENGTH, Instruction, Op, Operand, Program
+from fpga_bridge.program.make_program import make_program
+from fpga_bridge.program.manifest import make_manifest
+from fpga_bridge.program.ports import Ports
+from fpga_bridge.program.schedule import UNITS
+from fpga_bridge.program.unit_ports import check_ports, interval_needed
 from tests.fpga_bridge.samples import OTHER_CONFIGS, TINY, random_params, sentences
 from ttjax import Batch, ModelConfig, UserError, preset
 from ttjax.costs import step_multiplications
@@ -106,7 +106,7 @@ def test_loops_are_described_as_the_kernel_does(counting: CsimDevice) -> None:
 
 
 def test_a_kernel_with_another_loop_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fpga_bridge.counted.pipelines", lambda _: pipelines(OTHER))
+    monkeypatch.setattr("fpga_bridge.cycles.counted.pipelines", lambda _: pipelines(OTHER))
     monkeypatch.setattr(Trips, "_nonlinear", lambda *_: 5)
     found = differences(TINY, DEFAULT, sentences(TINY, 1, 0, [4]))
     assert "pipeline contract" in found[0]

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fpga_bridge.build import build_kernel, kernel_sources
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.faults import FAULTS, Fault, ProgramFault, SourceFault, find_fault
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.lockstep import Report, cosimulate
-from fpga_bridge.manifest import make_manifest
+from fpga_bridge.agreement.lockstep import Report, cosimulate
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.kernel.build import build_kernel, kernel_sources
+from fpga_bridge.kernel.faults import FAULTS, Fault, ProgramFault, SourceFault, find_fault
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY, random_params, rates, sentences
 from ttjax import ModelConfig, UserError, preset
 

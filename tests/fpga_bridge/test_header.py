@@ -8,10 +8,10 @@ from math import prod
 import pytest
 from hypothesis import given
 
-from fpga_bridge.banks import SLOT_MEMORIES, bank_shapes
-from fpga_bridge.header import header
-from fpga_bridge.manifest import make_manifest
-from fpga_bridge.memory_map import make_memory_map
+from fpga_bridge.kernel.header import header
+from fpga_bridge.memory.banks import SLOT_MEMORIES, bank_shapes
+from fpga_bridge.memory.memory_map import make_memory_map
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import memory_configs
 from ttjax import ModelConfig, preset
 from ttjax.costs import model_costs

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpga_bridge.layout import HASH_WORDS, MAX_LANES, Layout, make_layout
+from fpga_bridge.memory.layout import HASH_WORDS, MAX_LANES, Layout, make_layout
 from tests.fpga_bridge.samples import TINY, configs, differing, random_bits, random_params
 from ttjax import ModelConfig, Params, UserError, flatten, preset, unflatten
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.lint import RULES, Finding, lint, lint_kernel
-from fpga_bridge.manifest import make_manifest
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.lint import RULES, Finding, lint, lint_kernel
+from fpga_bridge.program.manifest import make_manifest
 from ttjax.config import preset
 from ttjax.errors import UserError
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.agreement import Comparison, Criterion
-from fpga_bridge.csim import CsimDevice
+from fpga_bridge.agreement.criterion import Comparison, Criterion
+from fpga_bridge.agreement.lockstep import Report, cosimulate
+from fpga_bridge.agreement.report import KINDS, describe, stage_table, summary, to_json
 from fpga_bridge.device import StepResult, Trace
-from fpga_bridge.lockstep import Report, cosimulate
-from fpga_bridge.manifest import TracePoint, make_manifest
-from fpga_bridge.reference import JaxDevice
-from fpga_bridge.report import KINDS, describe, stage_table, summary, to_json
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.devices.reference import JaxDevice
+from fpga_bridge.program.manifest import TracePoint, make_manifest
 from tests.fpga_bridge.samples import (
     RATE,
     TINY,

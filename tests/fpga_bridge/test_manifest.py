@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from fpga_bridge.build import find_compiler
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.layout import HASH_WORDS, pitch_of
-from fpga_bridge.manifest import KEEP, Manifest, make_manifest
-from fpga_bridge.memory_map import make_memory_map
+from fpga_bridge.kernel.build import find_compiler
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.memory.layout import HASH_WORDS, pitch_of
+from fpga_bridge.memory.memory_map import make_memory_map
+from fpga_bridge.program.manifest import KEEP, Manifest, make_manifest
 from tests.fpga_bridge.samples import OTHER_CONFIGS, TINY, configs, is_padding, token_axes_of
 from ttjax import ModelConfig, preset
 

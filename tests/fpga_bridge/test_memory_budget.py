@@ -19,16 +19,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpga_bridge import limits
-from fpga_bridge.banks import bank_shapes, core_shapes
-from fpga_bridge.blocks import U50_USABLE, BankShape, Budget, block_count, efficiency, total_blocks
-from fpga_bridge.buffers import kernel_shapes, program_blocks, program_shape, training_bytes
+from fpga_bridge.budget import limits
+from fpga_bridge.budget.buffers import kernel_shapes, program_blocks, program_shape, training_bytes
+from fpga_bridge.budget.limits import blocks_of, first_to_run_out, largest, shortage
+from fpga_bridge.budget.planner import cheapest_plan
+from fpga_bridge.budget.slr_picture import draw, place_on_slrs
 from fpga_bridge.cli import main
-from fpga_bridge.limits import blocks_of, first_to_run_out, largest, shortage
-from fpga_bridge.memory_map import extra_multiplications, make_memory_map
-from fpga_bridge.planner import cheapest_plan
-from fpga_bridge.slr_picture import draw, place_on_slrs
-from fpga_bridge.uncompressed import dense_config, dense_live_bytes, saved_activation_bytes, xla_bytes
+from fpga_bridge.memory.banks import bank_shapes, core_shapes
+from fpga_bridge.memory.blocks import U50_USABLE, BankShape, Budget, block_count, efficiency, total_blocks
+from fpga_bridge.memory.memory_map import extra_multiplications, make_memory_map
+from fpga_bridge.memory.uncompressed import dense_config, dense_live_bytes, saved_activation_bytes, xla_bytes
 from tests.fpga_bridge.samples import TINY, configs
 from ttjax import Batch, ModelConfig, UserError, preset
 from ttjax.costs import model_costs, multiplications

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from fpga_bridge.banks import SLOT_MEMORIES
-from fpga_bridge.lifetimes import BLOCK_ARRAYS, HALVES, Pool
-from fpga_bridge.make_program import make_program
-from fpga_bridge.manifest import make_manifest
-from fpga_bridge.memory_map import MemoryMap, Place, make_memory_map
-from fpga_bridge.program import Op
-from fpga_bridge.timeline import BLOCK_STAGES, Phase
+from fpga_bridge.memory.banks import SLOT_MEMORIES
+from fpga_bridge.memory.lifetimes import BLOCK_ARRAYS, HALVES, Pool
+from fpga_bridge.memory.memory_map import MemoryMap, Place, make_memory_map
+from fpga_bridge.memory.timeline import BLOCK_STAGES, Phase
+from fpga_bridge.program.instructions import Op
+from fpga_bridge.program.make_program import make_program
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY, memory_configs
 from ttjax import ModelConfig, preset
 from ttjax.params import linear_names

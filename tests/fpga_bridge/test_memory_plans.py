@@ -10,14 +10,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fpga_bridge import emitter, header, memory_map
-from fpga_bridge.build import build_kernel
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.lifetimes import Temporary, temporaries
-from fpga_bridge.lockstep import Report, cosimulate
-from fpga_bridge.manifest import make_manifest
-from fpga_bridge.memory_map import MemoryMap, make_memory_map
-from fpga_bridge.timeline import Timeline
+from fpga_bridge.agreement.lockstep import Report, cosimulate
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.kernel import header
+from fpga_bridge.kernel.build import build_kernel
+from fpga_bridge.memory import memory_map
+from fpga_bridge.memory.lifetimes import Temporary, temporaries
+from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
+from fpga_bridge.memory.timeline import Timeline
+from fpga_bridge.program import emitter
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import (
     RATE,
     TINY,

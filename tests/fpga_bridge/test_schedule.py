@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.build import build_kernel, kernel_sources
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.make_program import make_program
-from fpga_bridge.manifest import make_manifest
-from fpga_bridge.memory_map import make_memory_map
-from fpga_bridge.program import NONE
-from fpga_bridge.schedule import UNITS, finish, memories, unit_of
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.kernel.build import build_kernel, kernel_sources
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.memory.memory_map import make_memory_map
+from fpga_bridge.program.instructions import NONE
+from fpga_bridge.program.make_program import make_program
+from fpga_bridge.program.manifest import make_manifest
+from fpga_bridge.program.schedule import UNITS, finish, memories, unit_of
 from tests.fpga_bridge.samples import OTHER_CONFIGS, RATE, TINY, one_of, random_params, sentences
 from ttjax import ModelConfig, flatten
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fpga_bridge.build import build_kernel
-from fpga_bridge.csim import INFER, STEP, CsimDevice
 from fpga_bridge.device import encode_examples
-from fpga_bridge.kernel_interface import COMPUTE_UNIT, KERNEL, SHELL, arguments
+from fpga_bridge.devices.csim import INFER, STEP, CsimDevice
+from fpga_bridge.kernel.build import build_kernel
+from fpga_bridge.kernel.interface import COMPUTE_UNIT, KERNEL, SHELL, arguments
 from fpga_bridge.simulated_u50 import simulated_xclbin
 from fpga_bridge.simulated_u50.xclbin import layout_hash_of, write_xclbin
 from tests.fpga_bridge.samples import TINY, random_bits, random_params, rates, same_bits, sentences

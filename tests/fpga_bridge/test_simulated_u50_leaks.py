@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fpga_bridge.build import find_compiler
+from fpga_bridge.kernel.build import find_compiler
 from fpga_bridge.simulated_u50 import simulated_xrt
 
 pytestmark = pytest.mark.xrt

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fpga_bridge.build import build_kernel
-from fpga_bridge.csim import STORE, CsimDevice
-from fpga_bridge.kernel_interface import HBM_BANK_BYTES
+from fpga_bridge.devices.csim import STORE, CsimDevice
+from fpga_bridge.kernel.build import build_kernel
+from fpga_bridge.kernel.interface import HBM_BANK_BYTES
 from fpga_bridge.simulated_u50 import simulated_xclbin
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
 from tests.fpga_bridge.samples import TINY

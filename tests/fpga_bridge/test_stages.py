@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.agreement import Criterion
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.lockstep import Report, cosimulate
+from fpga_bridge.agreement.criterion import Criterion
+from fpga_bridge.agreement.lockstep import Report, cosimulate
+from fpga_bridge.devices.csim import CsimDevice
 from tests.fpga_bridge.samples import OTHER_CONFIGS, RATE, TINY, Trio, one_of, random_params, rates, sentences
 from ttjax import Batch, ModelConfig, preset
 

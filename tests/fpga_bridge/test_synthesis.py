@@ -13,11 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge import synthesis
-from fpga_bridge.banks import bank_shapes
-from fpga_bridge.blocks import BankShape, BlockCount, Kind, block_count
-from fpga_bridge.memory_map import make_memory_map
-from fpga_bridge.synthesis import check, compare, count_blocks, describe, parse_cells, synthesise, verilog
+from fpga_bridge.budget import synthesis
+from fpga_bridge.budget.synthesis import (
+    check,
+    compare,
+    count_blocks,
+    describe,
+    parse_cells,
+    synthesise,
+    verilog,
+)
+from fpga_bridge.memory.banks import bank_shapes
+from fpga_bridge.memory.blocks import BankShape, BlockCount, Kind, block_count
+from fpga_bridge.memory.memory_map import make_memory_map
 from ttjax import UserError, preset
 from ttjax.output import Output
 

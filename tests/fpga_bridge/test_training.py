@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from fpga_bridge.compare import relative_distance
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.training import JaxBeside, KernelTrainer, pieces
+from fpga_bridge.agreement.compare import relative_distance
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.training.run import JaxBeside, KernelTrainer, pieces
 from tests.fpga_bridge.samples import differing, random_params, same_bits
 from ttjax import Batch, Params, Recipe, UserError, flatten, preset
 from ttjax.cli_progress import Watch

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.kernel_interface import arguments
-from fpga_bridge.lockstep import cosimulate
-from fpga_bridge.xrt import XrtDevice
-from fpga_bridge.xrt_sensors import EnergyMeter
+from fpga_bridge.agreement.lockstep import cosimulate
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.devices.xrt import XrtDevice
+from fpga_bridge.devices.xrt_sensors import EnergyMeter
+from fpga_bridge.kernel.interface import arguments
 from tests.fpga_bridge.fake_pyxrt import Card, Direction, State, make_pyxrt
 from tests.fpga_bridge.samples import (
     OTHER_CONFIGS,

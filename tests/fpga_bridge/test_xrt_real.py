@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fpga_bridge.csim import CsimDevice
-from fpga_bridge.lockstep import cosimulate
+from fpga_bridge.agreement.lockstep import cosimulate
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.devices.xrt import XrtDevice
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
-from fpga_bridge.xrt import XrtDevice
 from tests.fpga_bridge.samples import (
     OTHER_CONFIGS,
     RATE,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.kernel_interface import (
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.interface import (
     CLOCK_MHZ,
     COMPUTE_UNIT,
     HBM_BANKS,
@@ -26,7 +26,7 @@ from fpga_bridge.kernel_interface import (
     arguments,
     connectivity,
 )
-from fpga_bridge.manifest import make_manifest
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
 
 HLS = Path(__file__).parents[2] / "hls"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge.header import HEADER_NAME
+from fpga_bridge.kernel.header import HEADER_NAME
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HLS = REPOSITORY / "hls"

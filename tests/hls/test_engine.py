@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.accelerator import Accelerator
-from fpga_bridge.ports import Ports
-from fpga_bridge.program import LENGTH, NONE, Flag, Instruction, Op, Operand
+from fpga_bridge.program.accelerator import Accelerator
+from fpga_bridge.program.instructions import LENGTH, NONE, Flag, Instruction, Op, Operand
+from fpga_bridge.program.ports import Ports
 from tests.hls.units import (
     MODE,
     SLOT,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge.build import find_compiler, kernel_sources
-from fpga_bridge.header import HEADER_NAME, header
-from fpga_bridge.manifest import make_manifest
+from fpga_bridge.kernel.build import find_compiler, kernel_sources
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import OTHER_CONFIGS
 from ttjax import ModelConfig, preset
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.program import LENGTH, Flag, Instruction, Op, Operand
+from fpga_bridge.program.instructions import LENGTH, Flag, Instruction, Op, Operand
 from tests.hls.units import (
     NONLINEAR_LANES,
     SUM_DISTANCE,

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.program import LENGTH, Flag, Instruction, Op, Operand
+from fpga_bridge.program.instructions import LENGTH, Flag, Instruction, Op, Operand
 from tests.hls.units import (
     NORM_LANES,
     SUM_DISTANCE,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpga_bridge.program import LENGTH, NONE, Instruction, Op
+from fpga_bridge.program.instructions import LENGTH, NONE, Instruction, Op
 from tests.hls.units import MODE, TOKENS, UPDATE_LANES, Units, random_sentence
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fpga_bridge.build import find_compiler, kernel_folder
-from fpga_bridge.header import HEADER_NAME
-from fpga_bridge.program import NONE, Instruction, Operand
+from fpga_bridge.kernel.build import find_compiler, kernel_folder
+from fpga_bridge.kernel.header import HEADER_NAME
+from fpga_bridge.program.instructions import NONE, Instruction, Operand
 
 HERE = Path(__file__).parent
 # As mock_config.hpp has them.

@@ -15,7 +15,7 @@
 namespace u50 {
 
 // The name of the card's shell, and of the platform that its programs are built for: the build hands in those of
-// fpga_bridge/kernel_interface.py.
+// fpga_bridge/kernel/interface.py.
 #if !defined(TTFPGA_SHELL) || !defined(TTFPGA_PLATFORM)
 #error "no TTFPGA_SHELL or TTFPGA_PLATFORM: build with fpga_bridge.simulated_u50.build"
 #endif

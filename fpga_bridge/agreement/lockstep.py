@@ -1,0 +1,138 @@
+"""Lockstep co-simulation: the same SGD steps on a device, on float32 JAX and on the float64 truth.
+
+Modes: ``locked`` starts each step from the device's state; ``free`` lets all run on alone; ``isolated``
+hands every stage the truth's inputs, so that a stage's error is its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float32
+
+from fpga_bridge.agreement.criterion import Comparison, Criterion, compare_step
+from fpga_bridge.device import Device, Trace
+from fpga_bridge.devices.host import visible_points
+from fpga_bridge.devices.reference import JaxDevice
+from fpga_bridge.program.manifest import make_manifest
+from ttjax import Batch, Params, UserError, flatten
+
+Mode = Literal["locked", "free", "isolated"]
+
+
+@dataclass
+class Report:
+    """What a co-simulation found.
+
+    same_bits: whether the steps run again without trace, in one call, end in the same parameters to the
+    bit; None in isolated mode, where overrides steer the traced steps.
+    failing: both sides' arrays of the first step that disagrees.
+    """
+
+    mode: Mode
+    criterion: Criterion
+    comparisons: list[Comparison] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    ms_per_step: float | None = None
+    same_bits: bool | None = None
+    failing: dict[str, Trace] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Steps compared."""
+        return len(self.losses)
+
+    @property
+    def first_divergence(self) -> Comparison | None:
+        """The first disagreement in order of execution."""
+        return next((c for c in self.comparisons if not c.agree), None)
+
+    @property
+    def agree(self) -> bool:
+        """Whether every point of every step agrees, and there was one."""
+        return bool(self.comparisons) and self.first_divergence is None and self.same_bits is not False
+
+
+def cosimulate(
+    device: Device,
+    params: Params,
+    batch: Batch,
+    rates: Float32[np.ndarray, " n"],
+    *,
+    mode: Mode = "locked",
+    criterion: Criterion | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Report:
+    """Runs n steps (fields of ``batch`` with a leading axis n) and compares every trace point.
+
+    All devices start from ``params``; ``rates`` are the steps' learning rates. ``progress`` is called after
+    each step.
+
+    Raises:
+        UserError: an unknown mode, or no step to run.
+    """
+    if mode not in get_args(Mode):
+        raise UserError(f"unknown mode {mode!r}: expected one of {', '.join(get_args(Mode))}")
+    if not len(rates):
+        raise UserError("nothing to compare: expected at least one step")
+    criterion = criterion or Criterion()
+    points = visible_points(device, make_manifest(device.config))
+    truth, jax = JaxDevice(device.config, np.float64), JaxDevice(device.config)
+    report = Report(mode, criterion)
+    for one in (device, truth, jax):
+        one.load(params)
+    for step, rate in enumerate(rates):
+        sentence = Batch(*(np.asarray(field)[step] for field in batch))
+        overrides = None
+        if mode != "free":
+            state = device.read()
+            truth.load(state)
+            jax.load(state)
+            if mode == "isolated":
+                overrides = _inputs_of_all_stages(truth.step(sentence, rate, trace=True).trace or {})
+                truth.load(state)
+        results = [one.step(sentence, rate, trace=True, overrides=overrides) for one in (device, jax, truth)]
+        actual, expected, exact = (result.trace or {} for result in results)
+        if not getattr(device, "taps", True):
+            # Such a device shows less; what it must show is in ``points``, and all of it is compared.
+            seen = {point.name for point in points}
+            expected, exact = ({n: a for n, a in side.items() if n in seen} for side in (expected, exact))
+        compared = compare_step(
+            step,
+            points,
+            actual=actual,
+            expected=expected,
+            truth=exact,
+            criterion=criterion,
+            rate=float(rate),
+        )
+        report.comparisons.extend(compared)
+        report.losses.append((results[0].loss, results[1].loss))
+        if not report.failing and not all(c.agree for c in compared):
+            report.failing = {"device": actual, "jax": expected, "truth": exact}
+        progress()
+    _run_untraced(device, params, batch, rates, report)
+    return report
+
+
+def _inputs_of_all_stages(trace: Trace) -> Trace:
+    """Every value and gradient of a step, rounded to float32; an updated parameter is no stage's input."""
+    return {name: a.astype(np.float32) for name, a in trace.items() if not name.startswith("new_")}
+
+
+def _run_untraced(device: Device, params: Params, batch: Batch, rates: np.ndarray, report: Report) -> None:
+    """The same steps in one call without trace: their time, and whether tracing changes a bit."""
+    traced = flatten(device.read())
+    device.load(params)
+    start = time.perf_counter()
+    device.steps(batch, rates)
+    report.ms_per_step = 1e3 * (time.perf_counter() - start) / len(rates)
+    if report.mode != "isolated":
+        untraced = flatten(device.read())
+        report.same_bits = all(
+            np.array_equal(untraced[name].view(np.uint32), traced[name].view(np.uint32)) for name in traced
+        )

@@ -1,0 +1,148 @@
+"""What a co-simulation tells its reader: the table of stages, the first divergence, the JSON, the arrays."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from fpga_bridge.agreement.criterion import Comparison
+from fpga_bridge.agreement.lockstep import Report
+from fpga_bridge.device import Trace
+from fpga_bridge.kernel.build import write_atomically
+from ttjax import UserError
+
+# A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
+# zero in exact arithmetic, and so such a bias never leaves its start but by noise.
+NOISE = 1e-2
+# Columns of the table, in the order a step runs: kind of trace point and its heading.
+KINDS = {
+    "value": "forward",
+    "value_gradient": "backward",
+    "parameter_gradient": "gradients",
+    "updated": "updated",
+}
+
+
+def stage_table(report: Report) -> Table:
+    """One row a stage, one column a kind of trace point.
+
+    A cell: the device's worst error over all steps and points, and how often JAX's own error there it is.
+    """
+    table = Table(
+        title=f"device error against float64, worst of {report.steps} steps (× JAX's own error there)",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("stage", no_wrap=True)
+    for heading in KINDS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stage, comparisons in _by_stage(report.comparisons).items():
+        cells = (_cell([c for c in comparisons if c.kind == kind]) for kind in KINDS)
+        table.add_row(stage, *cells)
+    return table
+
+
+def summary(report: Report, device: str = "csim") -> list[str]:
+    """The lines under the table: what was compared on which device, the verdict, the time."""
+    points = len({c.name for c in report.comparisons})
+    worst = max((c.excess for c in report.comparisons if c.excess is not None), default=0.0)
+    lines = [
+        f"{report.mode}: {report.steps} steps, {points} trace points each, padding left out; allowed:"
+        f" {report.criterion.multiple:g} times float32's own error + {report.criterion.floor:g} epsilon;"
+        f" the worst point uses {100 * worst:.0f} % of that",
+    ]
+    if report.same_bits is not None:
+        ending = "the same bits" if report.same_bits else "OTHER BITS"
+        lines.append(f"the same steps in one call without trace end in {ending}")
+    lines.append(f"{device}: {report.ms_per_step:.1f} ms a step without trace")
+    if report.mode == "free":
+        lines.append(_drift(report))
+    first = report.first_divergence
+    if first is None:
+        lines.append("AGREE" if report.agree else "DISAGREE")
+    else:
+        count = sum(not c.agree for c in report.comparisons)
+        lines.append(f"DISAGREE at {count} of {len(report.comparisons)} points; the first: {describe(first)}")
+    return lines
+
+
+def describe(c: Comparison) -> str:
+    """One divergence in a line: where, how much, and the worst element on both sides."""
+    where = f"step {c.step}, stage {c.stage} ({KINDS[c.kind]}), {c.name}{list(c.shape)}: {c.reason}"
+    if c.worst is not None:
+        where += f"; worst at {list(c.worst)}: JAX {c.expected}, device {c.actual}"
+    if c.ulp is not None:
+        where += f", {c.ulp[2]} ulp; normwise error {c.device_error:.2e}, JAX's {c.jax_error:.2e}"
+    return where
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report's figures as JSON values; ``first_divergence`` is null where all agree."""
+    first = report.first_divergence
+    return {
+        "agree": report.agree,
+        "mode": report.mode,
+        "steps": report.steps,
+        "criterion": asdict(report.criterion),
+        "first_divergence": None if first is None else asdict(first),
+        "ms_per_step": report.ms_per_step,
+        "same_bits_untraced": report.same_bits,
+        "losses": [{"device": _number(device), "jax": _number(jax)} for device, jax in report.losses],
+        "points": [asdict(c) for c in report.comparisons],
+    }
+
+
+def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
+    """Writes the arrays of a failing step, ``device/NAME``, ``jax/NAME`` and ``truth/NAME``, as .npz.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    arrays = {f"{side}/{name}": array for side, trace in failing.items() for name, array in trace.items()}
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    try:
+        write_atomically(content.getvalue(), path)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}; choose another with --keep") from None
+
+
+def _number(value: float) -> float | str:
+    """JSON has no NaN or infinity: those are given by name."""
+    return value if np.isfinite(value) else str(value)
+
+
+def _by_stage(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:
+    stages: dict[str, list[Comparison]] = {}
+    for c in comparisons:
+        stages.setdefault(c.stage, []).append(c)
+    return stages
+
+
+def _cell(comparisons: list[Comparison]) -> str:
+    if not comparisons:
+        return ""
+    failed = next((c for c in comparisons if not c.agree), None)
+    worst = failed or max(comparisons, key=lambda c: c.excess or 0.0)
+    if worst.device_error is None or worst.jax_error is None:
+        return f"[red]{worst.reason}[/red]"
+    error = f"{worst.device_error:.1e}" if worst.device_error < NOISE or failed else "noise"
+    times = f" {worst.device_error / worst.jax_error:.1f}×" if worst.jax_error else ""
+    return f"[red]{error}{times}[/red]" if failed else f"{error}{times}"
+
+
+def _drift(report: Report) -> str:
+    """How far device and JAX are from the truth's parameters after the last step."""
+    last = [c for c in report.comparisons if c.kind == "updated" and c.step == report.steps - 1]
+    real = [c for c in last if c.jax_error is not None and c.jax_error < NOISE]
+    device = max((c.device_error for c in real if c.device_error is not None), default=float("nan"))
+    jax = max((c.jax_error for c in real if c.jax_error is not None), default=float("nan"))
+    return f"drift after {report.steps} steps, worst parameter: device {device:.1e}, JAX {jax:.1e}"

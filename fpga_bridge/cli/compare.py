@@ -1,0 +1,182 @@
+"""The command `fpga-bridge compare`: the same steps on every device of this machine, in one table.
+
+A device that the machine does not have is listed as absent with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich import box
+from rich.table import Table
+
+from fpga_bridge.agreement.compare import Course, Finding, jax_course, judge, kernel_course, same_end
+from fpga_bridge.cli.cosim import draw_sentences
+from fpga_bridge.devices.by_name import check_name, open_device
+from ttjax import Batch, ModelConfig, Params, UserError, init_params
+from ttjax.cli_model import ModelArgs
+from ttjax.data import load_corpus
+from ttjax.output import Output
+from ttjax.picture import save, subplots
+
+JAX_DEVICES = {"jax-cpu": "cpu", "jax-gpu": "gpu"}
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Run the same SGD steps on every device and hold each against the float64 evaluation.
+
+    Exit status 0: all devices that run the kernel end in the same bits, and every number is finite. 1: not.
+
+    Examples: fpga-bridge compare --preset enc2 --steps 20
+              fpga-bridge compare --preset tiny --devices csim xrt:0 --json compare.json --picture drift.png
+    """
+
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+    steps: int = 20
+    """Training sentences to step through, drawn from the training split."""
+    devices: tuple[str, ...] = ("jax-cpu", "jax-gpu", "csim", "xrt:0")
+    """Devices in the order of the table: jax-cpu, jax-gpu, csim, xrt:INDEX, xrt:BDF."""
+    xclbin: Path | None = None
+    """The card's program; the simulated U50 makes its own."""
+    timeout: float = 60
+    """Seconds that one run on a card may take."""
+    data: str | None = None
+    """Corpus: a folder, "atis" or "travel". Default: $TTJAX_DATA, else ATIS if it is cached or can be
+    fetched, else travel, which is synthetic."""
+    rate: float = 1e-3
+    """Learning rate of every step."""
+    seed: int = 0
+    """Of the parameters' start and of the sentences drawn."""
+    picture: Path | None = None
+    """File for the drift by step as a picture (.png, .svg or .pdf)."""
+    json: str | None = None
+    """File for the findings as JSON; - for standard output."""
+
+    def run(self) -> int:
+        """Run, print, draw, write; returns the exit status."""
+        out = Output(self.json)
+        for name in self.devices:
+            if name not in JAX_DEVICES:
+                _check(name)
+        if self.steps < 1:
+            raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
+        if len(set(self.devices)) != len(self.devices) or not self.devices:
+            raise UserError(f"--devices: expected each once, found {' '.join(self.devices) or 'none'}")
+        corpus = load_corpus(self.data, notify=out.say)
+        config, batch = draw_sentences(corpus, self.model.config(), self.steps, self.seed)
+        params = init_params(jax.random.key(self.seed), config)
+        findings, kernels = [], []
+        with out.console.status("float64 evaluation") as status:
+            truth = jax_course(config, params, batch, self.rate, jax.devices("cpu")[0], np.float64)
+            for name in self.devices:
+                status.update(name)
+                try:
+                    label, course = self._course(name, config, params, batch)
+                except UserError as error:
+                    # Of one device alone: what is wrong with the options was refused above.
+                    findings.append(Finding(name, absent=str(error)))
+                    continue
+                findings.append(judge(label, course, truth))
+                if name not in JAX_DEVICES:
+                    kernels.append(course)
+        same = same_end(kernels) if len(kernels) > 1 else None
+        title = f"{self.model.preset}, {self.steps} steps: error against float64"
+        out.console.print(_table(title, findings))
+        for finding in findings:
+            if finding.absent is not None:
+                out.say(f"{finding.device} absent: {finding.absent}")
+        if same is not None:
+            out.say(f"the kernel's devices end in {'the same bits' if same else 'OTHER BITS'}")
+        if self.picture is not None:
+            draw_drift(findings, title, self.picture)
+            out.say(f"drift by step: {self.picture}")
+        out.write_json(
+            {
+                "preset": self.model.preset,
+                "config": dataclasses.asdict(config),
+                "data": {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest},
+                "steps": self.steps,
+                "rate": self.rate,
+                "seed": self.seed,
+                "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
+                "same_bits": same,
+                "devices": [_finite(dataclasses.asdict(finding)) for finding in findings],
+            }
+        )
+        figures = [f.parameter_error for f in findings if f.absent is None]
+        finite = all(error is not None and math.isfinite(error) for error in figures)
+        return 0 if finite and figures and same is not False else 1
+
+    def _course(self, name: str, config: ModelConfig, params: Params, batch: Batch) -> tuple[str, Course]:
+        """What to call the device, and its course."""
+        if name in JAX_DEVICES:
+            on = _jax_device(JAX_DEVICES[name])
+            return f"{name} ({on.device_kind})", jax_course(config, params, batch, self.rate, on)
+        xclbin = None if name == "csim" else self.xclbin
+        opened = open_device(name, config, xclbin=xclbin, timeout=self.timeout)
+        return opened.label, kernel_course(opened.device, params, batch, self.rate)
+
+
+def draw_drift(findings: list[Finding], title: str, path: Path) -> None:
+    """Parameter error by step, a line for each device.
+
+    Raises:
+        UserError: matplotlib is missing, or the file can't be written.
+    """
+    figure, axes = subplots(figsize=(8, 5))
+    # Devices of one kernel lie on each other: wider below, narrower above, so that all are seen.
+    present = [finding for finding in findings if finding.drift]
+    for rank, finding in enumerate(present):
+        width = 1.5 + 1.5 * (len(present) - 1 - rank)
+        axes.plot([*finding.drift], [*finding.drift.values()], label=finding.device, linewidth=width)
+    axes.set(xlabel="SGD step", ylabel="‖parameters − float64‖ / ‖float64‖", yscale="log", title=title)
+    axes.legend()
+    save(figure, path, "--picture")
+
+
+def _table(title: str, findings: list[Finding]) -> Table:
+    table = Table("device", title=title, title_style="", box=box.SIMPLE_HEAD)
+    for column in ("parameters", "worst parameter", "loss", "ms a step"):
+        table.add_column(column, justify="right")
+    for f in findings:
+        if f.parameter_error is None:
+            table.add_row(f.device, "absent", "", "", "")
+        else:
+            worst = f"{f.worst} {f.worst_error:.1e}"
+            cells = (f"{f.parameter_error:.1e}", worst, f"{f.loss_error:.1e}", f"{f.ms_per_step:.2f}")
+            table.add_row(f.device, *cells)
+    return table
+
+
+def _jax_device(platform: str) -> Any:
+    try:
+        return jax.devices(platform)[0]
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"JAX has no {platform} here ({reason}); install JAX for it, or leave it out"
+        ) from None
+
+
+def _check(name: str) -> None:
+    try:
+        check_name(name)
+    except UserError:
+        expected = ", ".join((*JAX_DEVICES, "csim", "xrt:INDEX", "xrt:BDF"))
+        raise UserError(f"--devices: unknown device {name!r}: expected one of {expected}") from None
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: those are given by name."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

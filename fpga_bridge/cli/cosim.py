@@ -1,0 +1,151 @@
+"""The command `fpga-bridge cosim`: real sentences through the kernel and through JAX, step by step."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import jax
+import numpy as np
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fpga_bridge.agreement.criterion import Criterion
+from fpga_bridge.agreement.lockstep import Mode, Report, cosimulate
+from fpga_bridge.agreement.report import keep_arrays, stage_table, summary, to_json
+from fpga_bridge.devices.by_name import Opened, check_name, open_csim, open_device, sensors_of
+from fpga_bridge.kernel.faults import find_fault
+from ttjax import Batch, ModelConfig, UserError, init_params
+from ttjax.cli_model import ModelArgs
+from ttjax.data import Corpus, build_vocabulary, config_for, encode, load_corpus
+from ttjax.output import Output
+
+
+@dataclass(frozen=True)
+class Cosim:
+    """Run the same SGD steps on the kernel (C simulation or XRT) and on JAX, and compare every stage.
+
+    Exit status 0: every trace point of every step agrees. 1: the first that does not is named.
+
+    Examples: fpga-bridge cosim --preset enc2 --steps 20
+              fpga-bridge cosim --preset tiny --mode isolated --json report.json
+              fpga-bridge cosim --preset tiny --fault dropped_mask
+              fpga-bridge cosim --preset enc2 --device xrt:0
+    """
+
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+    steps: int = 20
+    """Training sentences to step through, drawn from the training split."""
+    mode: str = "locked"
+    """locked: each step starts from the device's state. free: all run on alone, to see the drift.
+    isolated: each stage gets the float64 evaluation's inputs, so that its error is its own."""
+    data: str | None = None
+    """Corpus: a folder, "atis" or "travel". Default: $TTJAX_DATA, else ATIS if it is cached or can be
+    fetched, else travel, which is synthetic."""
+    rate: float = 1e-3
+    """Learning rate of every step."""
+    seed: int = 0
+    """Of the parameters' start and of the sentences drawn."""
+    multiple: float = Criterion.multiple
+    """Agreement: the device's error may be this many times float32's own."""
+    fault: str | None = None
+    """Plant a fault in the kernel before it is built; `fpga-bridge faults --list` names them."""
+    kernel: Path | None = None
+    """A kernel built before by `fpga-bridge build`, instead of building it now."""
+    device: str = "csim"
+    """Where the kernel runs: csim, or through XRT on xrt:INDEX or xrt:BDF. On a machine without the vendor's
+    XRT that is a simulated U50, and every output says so."""
+    xclbin: Path | None = None
+    """The card's program. Default on the simulated U50: one made for this configuration."""
+    timeout: float = 60
+    """Seconds that one run on a card may take."""
+    keep: Path = Path("cosim-divergence.npz")
+    """Where the arrays of both sides go if a step disagrees."""
+    json: str | None = None
+    """File for the report as JSON; - for standard output."""
+
+    def run(self) -> int:
+        """Run, print, write; returns the exit status."""
+        out = Output(self.json)
+        fault = None if self.fault is None else find_fault(self.fault)
+        if fault is not None and self.kernel is not None:
+            raise UserError("expected --fault or --kernel, found both: a fault is planted in a fresh build")
+        check_name(self.device)
+        if self.device != "csim" and (fault is not None or self.kernel is not None):
+            raise UserError(
+                "--fault and --kernel are for csim: expected --device csim, or neither of the two"
+            )
+        if self.mode not in get_args(Mode):
+            raise UserError(f"unknown mode {self.mode!r}: expected one of {', '.join(get_args(Mode))}")
+        criterion = Criterion(multiple=self.multiple)
+        nearest = next(path for path in self.keep.resolve().parents if path.exists())
+        if self.keep.is_dir() or not nearest.is_dir():
+            raise UserError(
+                f"--keep {self.keep}: expected a path for a file, found a folder or a file's name before it"
+            )
+        if self.steps < 1:
+            raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
+        start = self.model.config()
+        corpus = load_corpus(self.data, notify=out.say)
+        config, batch = draw_sentences(corpus, start, self.steps, self.seed)
+        with out.console.status("building the kernel"):
+            if fault is not None or self.kernel is not None:
+                opened = Opened(open_csim(config, fault, self.kernel), "csim", True)
+            else:
+                opened = open_device(self.device, config, xclbin=self.xclbin, timeout=self.timeout)
+        out.say(f"device: {opened.label}" + ("" if opened.device.taps else ", built without taps"))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=out.console, transient=True) as progress:
+            task = progress.add_task(f"{self.mode} steps", total=self.steps)
+            report = cosimulate(
+                opened.device,
+                init_params(jax.random.key(self.seed), config),
+                batch,
+                np.full(self.steps, self.rate, np.float32),
+                mode=cast(Mode, self.mode),
+                criterion=criterion,
+                progress=lambda: progress.advance(task),
+            )
+        out.console.print(stage_table(report))
+        for line in summary(report, opened.label):
+            out.say(line)
+        if report.failing:
+            keep_arrays(report.failing, self.keep)
+            out.say(f"arrays of both sides: {self.keep}")
+        out.write_json(self._json(report, config, corpus, opened))
+        return 0 if report.agree else 1
+
+    def _json(self, report: Report, config: ModelConfig, corpus: Corpus, opened: Opened) -> dict[str, object]:
+        data = {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest}
+        return {
+            **to_json(report),
+            "preset": self.model.preset,
+            "config": dataclasses.asdict(config),
+            "data": data,
+            "rate": self.rate,
+            "seed": self.seed,
+            "fault": self.fault,
+            "csim_ms_per_step": report.ms_per_step if opened.label == "csim" else None,
+            "device": opened.label,
+            "simulated": opened.simulated,
+            "taps": opened.device.taps,
+            "sensors": sensors_of(opened.device),
+        }
+
+
+def draw_sentences(corpus: Corpus, start: ModelConfig, n: int, seed: int) -> tuple[ModelConfig, Batch]:
+    """The config with the corpus's label counts, and n training sentences drawn without repetition.
+
+    Raises:
+        UserError: the corpus has fewer.
+    """
+    vocabulary = build_vocabulary(corpus, start.vocab_size)
+    config = config_for(start, vocabulary)
+    sentences = encode(corpus.train, vocabulary, config.seq_len).batch
+    available = len(sentences.length)
+    if n > available:
+        raise UserError(f"--steps: expected at most the {available} training sentences, found {n}")
+    drawn = np.random.default_rng(seed).permutation(available)[:n]
+    return config, Batch(*(np.asarray(field)[drawn] for field in sentences))

@@ -1,0 +1,80 @@
+"""The command `fpga-bridge faults`: plants every known fault and checks that the right stage is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from rich.progress import track
+from rich.table import Table
+
+from fpga_bridge.agreement.lockstep import Report, cosimulate
+from fpga_bridge.cli.cosim import draw_sentences
+from fpga_bridge.devices.by_name import open_csim
+from fpga_bridge.kernel.faults import FAULTS, Fault
+from ttjax import Batch, ModelConfig, init_params
+from ttjax.cli_model import ModelArgs
+from ttjax.data import load_corpus
+from ttjax.output import Output
+
+STEPS = 2
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Prove that the agreement check can fail: plant each known fault, see it named at its first point.
+
+    Exit status 0: every fault was found where it must be. 1: one was not.
+
+    Examples: fpga-bridge faults --preset tiny
+              fpga-bridge faults --list
+    """
+
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: ModelArgs(preset="tiny")
+    )
+    data: str | None = "travel"
+    """Corpus: a folder, "atis" or "travel"."""
+    list: bool = False
+    """Only list the faults."""
+    json: str | None = None
+    """File for the findings as JSON; - for standard output."""
+
+    def run(self) -> int:
+        """Plant, compare, print; returns the exit status."""
+        out = Output(self.json)
+        if self.list:
+            table = Table("fault", "what it does", "file")
+            for fault in FAULTS.values():
+                table.add_row(fault.name, fault.what, fault.file)
+            out.console.print(table)
+            out.write_json([{"fault": f.name, "what": f.what, "file": f.file} for f in FAULTS.values()])
+            return 0
+        corpus = load_corpus(self.data, notify=out.say)
+        config, batch = draw_sentences(corpus, self.model.config(), STEPS, seed=0)
+        table = Table("fault", "must show first at", "found first at", "")
+        findings = []
+        for fault in track(FAULTS.values(), "planting faults", console=out.console, transient=True):
+            report = plant(fault, config, batch)
+            first = report.first_divergence
+            found = None if first is None else first.name
+            right = found == fault.first_point(config.n_blocks)
+            table.add_row(
+                fault.name, fault.first_point(config.n_blocks), found, "found" if right else "MISSED"
+            )
+            findings.append({"fault": fault.name, "found_at": found, "right": right})
+        out.console.print(table)
+        missed = sum(not finding["right"] for finding in findings)
+        out.say(f"{len(findings) - missed} of {len(findings)} faults found at the right first point")
+        out.write_json(findings)
+        return 1 if missed else 0
+
+
+def plant(fault: Fault, config: ModelConfig, batch: Batch) -> Report:
+    """Locked co-simulation of a kernel with the fault in it."""
+    params = init_params(jax.random.key(0), config)
+    rates = np.full(len(batch.length), 1e-2, np.float32)
+    return cosimulate(open_csim(config, fault), params, batch, rates)

@@ -1,0 +1,117 @@
+"""The commands about the kernel itself: `fpga-bridge build`, `layout` and `lint`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from fpga_bridge.kernel.build import build_kernel, kernel_folder, write_atomically
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.lint import lint_kernel
+from fpga_bridge.memory.layout import make_layout
+from fpga_bridge.program.manifest import make_manifest
+from ttjax import UserError
+from ttjax.cli_model import ModelArgs
+from ttjax.output import Output
+
+
+@dataclass(frozen=True)
+class Build:
+    """Build the kernel for C simulation, with its generated header beside it.
+
+    Examples: fpga-bridge build --preset enc2 --to build/enc2
+    """
+
+    to: Path
+    """Folder for kernel.so and ttfpga_config.hpp."""
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+    json: str | None = None
+    """File for the paths and the layout hash as JSON; - for standard output."""
+
+    def run(self) -> int:
+        """Build and copy; returns exit status 0."""
+        out = Output(self.json)
+        manifest = make_manifest(self.model.config())
+        with out.console.status("building the kernel"):
+            library = build_kernel(manifest)
+        try:
+            write_atomically(library.read_bytes(), self.to / "kernel.so")
+            write_atomically(header(manifest).encode(), self.to / HEADER_NAME)
+        except OSError as error:
+            raise UserError(f"can't write to {self.to}: {error.strerror}; choose another --to") from None
+        layout_hash = manifest.layout.hash.tobytes().hex()
+        out.say(f"{self.to / 'kernel.so'}: layout {layout_hash[:16]}")
+        out.write_json(
+            {
+                "kernel": str(self.to / "kernel.so"),
+                "header": str(self.to / HEADER_NAME),
+                "layout": layout_hash,
+            }
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Show the memory map: the banks, what lies in them, and how wide a word is.
+
+    Examples: fpga-bridge layout --preset enc2 --json layout.json
+    """
+
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+    json: str | None = None
+    """File for the banks and placements as JSON; - for standard output."""
+
+    def run(self) -> int:
+        """Print the banks; returns exit status 0."""
+        out = Output(self.json)
+        layout = make_layout(self.model.config())
+        table = Table("bank", title=f"{self.model.preset}: parameters on chip (gradients the same again)")
+        for column in ("tensors", "words", "lanes", "bytes"):
+            table.add_column(column, justify="right")
+        for i, bank in enumerate(layout.banks):
+            tensors = sum(p.bank == i for p in layout.placements)
+            table.add_row(bank.name, str(tensors), f"{bank.words:,}", str(bank.lanes), f"{4 * bank.size:,}")
+        table.add_section()
+        table.add_row("all", str(len(layout.placements)), "", "", f"{4 * layout.size:,}")
+        out.console.print(table)
+        out.write_json(
+            {
+                "layout": layout.hash.tobytes().hex(),
+                "image_words": layout.image_words,
+                "banks": [asdict(bank) for bank in layout.banks],
+                "placements": [asdict(placement) for placement in layout.placements],
+            }
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class Lint:
+    """Check that the kernel's sources stay inside what HLS can synthesise (needs libclang).
+
+    Exit status 0: no finding. 1: findings, one a line.
+
+    Examples: fpga-bridge lint
+    """
+
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: ModelArgs(preset="tiny")
+    )
+    json: str | None = None
+    """File for the findings as JSON; - for standard output."""
+
+    def run(self) -> int:
+        """Print the findings; returns the exit status."""
+        out = Output(self.json)
+        generated = header(make_manifest(self.model.config()))
+        findings = lint_kernel(kernel_folder(), HEADER_NAME, generated)
+        for finding in findings:
+            out.say(str(finding))
+        out.say(f"{len(findings)} findings")
+        out.write_json([{**asdict(finding), "file": str(finding.file)} for finding in findings])
+        return 1 if findings else 0

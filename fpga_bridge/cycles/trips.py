@@ -1,0 +1,104 @@
+"""Trips of every instruction's loop, as the kernel's C simulation counts them, without running it.
+
+The engine's are in ``ports``; those of the other units follow the passes that their headers describe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fpga_bridge.kernel.pipelines import levels, pipelines
+from fpga_bridge.memory.memory_map import MemoryMap
+from fpga_bridge.program.accelerator import Accelerator
+from fpga_bridge.program.instructions import LENGTH, NONE, Flag, Instruction, Op
+from fpga_bridge.program.ports import Ports
+from fpga_bridge.program.schedule import UNITS, unit_of
+
+
+def unit_name(op: Op) -> str | None:
+    """The unit that executes an operation; None for what only the trace asks for."""
+    number = unit_of(op)
+    return None if number == NONE else UNITS[number]
+
+
+@dataclass(frozen=True)
+class SentenceShape:
+    """What trips depend on: the length, [CLS] included, and how many different digits its tokens have.
+
+    digits: by number of the embedding's core; what isn't given is the most that the length allows.
+    """
+
+    length: int
+    digits: Mapping[int, int] = field(default_factory=dict)
+
+
+class Trips:
+    """Trips of the instructions of a memory map's program on an accelerator."""
+
+    def __init__(self, memory: MemoryMap, accelerator: Accelerator) -> None:
+        self.memory = memory
+        self.accelerator = accelerator
+        self._ports = Ports(memory, accelerator)
+        path = pipelines(accelerator)["norm"].path
+        # kNormSettle: root and division take up to five times as long as an addition.
+        operators = path.mul + path.add + 5 * (path.div + path.sqrt)
+        self._settle = accelerator.sum_distance * operators
+
+    def __call__(self, job: Instruction, sentence: SentenceShape) -> int:
+        """Trips of one instruction for a sentence; a trip that waits for its ports counts as several."""
+        unit = unit_name(job.op)
+        if unit is None:
+            return 0
+        if unit == "engine":
+            return self._ports.trips(job, sentence.length)
+        by_unit = {"norm": self._norm, "nonlinear": self._nonlinear, "update": self._update}
+        return job.interval * by_unit[unit](job, sentence)
+
+    def _norm(self, job: Instruction, sentence: SentenceShape) -> int:
+        rows, cols = _extent(job.stream, sentence), _extent(job.cols, sentence)
+        chunks = -(-cols // self.accelerator.norm_lanes)
+        apply = rows * chunks
+        if job.op == Op.NORM_AGAIN:
+            return apply
+        backward = job.op == Op.NORM_BACKWARD
+        trains = backward and bool(job.flags & Flag.TRAINS)
+        of_row = max(chunks, self.accelerator.sum_distance) if trains else chunks
+        sums = max(rows * of_row, of_row - 1 + self._settle)
+        return (1 if backward else 2) * sums + apply
+
+    def _nonlinear(self, job: Instruction, sentence: SentenceShape) -> int:
+        a, distance = self.accelerator, self.accelerator.sum_distance
+        cols = _extent(job.cols, sentence)
+        rows = _extent(job.batches, sentence) * _extent(job.stream, sentence)
+        if job.op == Op.TANH:
+            return rows * cols  # near zero it has one lane
+        if job.op == Op.JOINT_LOSS:
+            return 1
+        each = rows * -(-cols // a.nonlinear_lanes)
+        inner = max(rows, distance)
+        drain = (levels(a.nonlinear_lanes) + 1) * distance
+        sums = inner * -(-cols // a.nonlinear_lanes) + max(0, drain - inner)
+        if job.op == Op.SOFTMAX:
+            return 2 * sums + each
+        if job.op == Op.SOFTMAX_BACKWARD:
+            return sums + each
+        if job.op == Op.CROSS_ENTROPY:
+            logarithm = (22 + levels(a.nonlinear_lanes)) * distance
+            total = 5 * distance
+            return 2 * sums + max(each, logarithm) + rows * distance + total - distance + 1
+        return each
+
+    def _update(self, job: Instruction, sentence: SentenceShape) -> int:
+        parameter = job.operands[0]
+        assert parameter is not None
+        batches, digit = _extent(job.batches, sentence), parameter.digit
+        if digit != NONE:
+            most = min(sentence.length, self.memory.config.vocab_modes[digit])
+            batches = sentence.digits.get(digit, most)
+        of_row = -(-_extent(job.cols, sentence) // self.accelerator.update_lanes)
+        return batches * _extent(job.stream, sentence) * of_row
+
+
+def _extent(n: int, sentence: SentenceShape) -> int:
+    return sentence.length if n == LENGTH else n

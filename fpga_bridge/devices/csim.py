@@ -1,0 +1,96 @@
+"""The csim device: the kernel's C++, compiled and loaded into this process, driven as the card would be."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from fpga_bridge.devices.host import INFER, LOAD, STEP, STORE, KernelDevice, check_status
+from fpga_bridge.kernel.build import build_kernel
+from fpga_bridge.kernel.pipelines import Pipeline, compiled_pipelines
+from fpga_bridge.memory.layout import HASH_WORDS
+from ttjax import ModelConfig, UserError
+
+__all__ = ["INFER", "LOAD", "STEP", "STORE", "CsimDevice"]
+
+
+class CsimDevice(KernelDevice):
+    """A Device whose on-chip memory is the static arrays of its own copy of the kernel's library.
+
+    Args:
+        config: what the kernel is built for.
+        library: a kernel built before; by default it is built now, or taken from the cache.
+
+    Raises:
+        UserError: the library can't be loaded or was built for another config; see also ``build_kernel``.
+    """
+
+    def __init__(self, config: ModelConfig, library: Path | None = None) -> None:
+        super().__init__(config)
+        self._library = _load(library if library is not None else build_kernel(self.manifest))
+        self._check_layout(library)
+
+    def trips(self) -> np.ndarray:
+        """Trips of each instruction's loop since the kernel was loaded, as uint64 in the program's order."""
+        n = self._library.ttfpga_csim_instructions()
+        return np.ctypeslib.as_array(self._library.ttfpga_csim_trips(), (n,)).copy()
+
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """What the kernel's C++ states about its units' loops: engine, norm, nonlinear, update."""
+        return compiled_pipelines(self._library)
+
+    def _run(
+        self,
+        command: int,
+        *,
+        examples: np.ndarray | None = None,
+        image: np.ndarray | None = None,
+        results: np.ndarray | None = None,
+        trace: np.ndarray | None = None,
+        overrides: np.ndarray | None = None,
+    ) -> None:
+        results = np.empty(1, np.float32) if results is None else results
+        n = 0 if examples is None else len(examples)
+        pointers = (_pointer(array) for array in (examples, image, results, trace, overrides))
+        self._library.ttfpga_csim_run(command, n, *pointers)
+        check_status(float(results[0]))
+
+    def _check_layout(self, library: Path | None) -> None:
+        found = np.ctypeslib.as_array(self._library.ttfpga_csim_layout_hash(), (HASH_WORDS,))
+        same = np.array_equal(found, self.manifest.layout.hash)
+        same = same and self._library.ttfpga_csim_image_words() == self.manifest.layout.image_words
+        if not (same and self._library.ttfpga_csim_trace_words() == self.manifest.words):
+            expected = self.manifest.layout.hash[0]
+            raise UserError(
+                f"stale kernel: {library} was built for another configuration (layout {found[0]:08x},"
+                f" expected {expected:08x}); build it again"
+            )
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    """Loads a private copy: the loader shares a file's static arrays between all who open it."""
+    if not library.is_file():
+        raise UserError(f"no kernel at {library}: build one with `fpga-bridge build`")
+    with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
+        copy = shutil.copy(library, scratch)
+        try:
+            loaded = ctypes.CDLL(copy)
+            loaded.ttfpga_csim_layout_hash.restype = ctypes.POINTER(ctypes.c_uint32)
+            loaded.ttfpga_csim_trips.restype = ctypes.POINTER(ctypes.c_uint64)
+            loaded.ttfpga_csim_run.restype = None
+        except (OSError, AttributeError) as error:
+            raise UserError(f"{library} is not a simulation kernel: {error}") from None
+    loaded.ttfpga_csim_run.argtypes = [ctypes.c_uint32] * 2 + [ctypes.c_void_p] * 5
+    return loaded
+
+
+def _pointer(array: np.ndarray | None) -> int | None:
+    if array is None:
+        return None
+    if not array.flags.c_contiguous or array.dtype.itemsize != 4:
+        raise ValueError(f"a kernel buffer is contiguous 32-bit words, found {array.dtype}, {array.flags}")
+    return array.ctypes.data

@@ -1,0 +1,213 @@
+"""What the runtime's exceptions mean and what to do about them, as one line each.
+
+XRT reports through texts of its own; they are quoted, never relied on for more than a better advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fpga_bridge.kernel.interface import (
+    COMPUTE_UNIT,
+    KERNEL,
+    PLATFORM,
+    SHELL_PREFIX,
+    TOOLS,
+    arguments,
+)
+from ttjax import UserError
+
+# As which pyxrt, the vendor's or ours, hands on what XRT throws.
+_OF_XRT = (RuntimeError, OSError, ValueError)
+_BUSY = ("busy", "resource temporarily", "exclusive", "in use", "operation not permitted")
+_WRONG_PLATFORM = ("interface uuid", "shell", "vbnv", "platform", "dsa")
+
+
+class MissingXrt(UserError):
+    """There is no runtime or no device: the machine has no card to drive."""
+
+
+def no_pyxrt(error: ImportError) -> MissingXrt:
+    """Neither the vendor's Python module nor one of our own."""
+    return MissingXrt(
+        f"no XRT here: pyxrt can't be imported ({error}); on the card's machine install XRT {TOOLS} and"
+        " source its setup.sh, without a card see docs/card.md on the simulated U50"
+    )
+
+
+@contextmanager
+def opening(address: str) -> Iterator[None]:
+    """Around the opening of a device."""
+    try:
+        yield
+    except (*_OF_XRT, IndexError) as error:
+        raise MissingXrt(
+            f"no device xrt:{address}: {_text(error)}; `xbutil examine` lists the cards that XRT sees, by BDF"
+        ) from None
+
+
+@contextmanager
+def loading(xclbin: object, shell: str) -> Iterator[None]:
+    """Around the loading of an xclbin onto a card with that shell."""
+    try:
+        yield
+    except _OF_XRT as error:
+        text = _text(error)
+        if _says(text, _BUSY):
+            raise UserError(
+                f"the card is busy: {xclbin} can't be loaded while another process uses it ({text}); end that"
+                " process"
+            ) from None
+        if _says(text, _WRONG_PLATFORM):
+            raise wrong_platform(xclbin, text, shell) from None
+        raise UserError(
+            f"can't load {xclbin}: {text}; build it again with `make -C hls hw`, and see `dmesg`"
+        ) from None
+
+
+@contextmanager
+def opening_kernel(xclbin: object) -> Iterator[None]:
+    """Around the opening of the compute unit, which one process may hold at a time."""
+    try:
+        yield
+    except _OF_XRT as error:
+        text = _text(error)
+        if _says(text, _BUSY):
+            raise UserError(
+                f"compute unit {COMPUTE_UNIT} is busy: another process holds it ({text}); end that process,"
+                " its parameters are on the chip"
+            ) from None
+        raise UserError(
+            f"wrong xclbin: {KERNEL} can't be opened in {xclbin} ({text}); build one with `make -C hls hw`"
+        ) from None
+
+
+@contextmanager
+def allocating(name: str, size: int, bank: int | None) -> Iterator[None]:
+    """Around the allocation of one argument's buffer."""
+    try:
+        yield
+    except (*_OF_XRT, MemoryError) as error:
+        raise UserError(
+            f"no device memory for {name}: {size} bytes in HBM[{bank}] refused ({_text(error)}); end"
+            " other users of the card, or lower the examples of a call"
+        ) from None
+
+
+@contextmanager
+def transferring(name: str) -> Iterator[None]:
+    """Around a transfer between host and card."""
+    try:
+        yield
+    except _OF_XRT as error:
+        raise UserError(
+            f"transfer of {name} failed: {_text(error)}; see `dmesg`, then reset the card (`xbutil reset`)"
+        ) from None
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Around the start of a run and the wait for its end."""
+    try:
+        yield
+    except _OF_XRT as error:
+        text = _text(error)
+        if _says(text, _BUSY):
+            raise UserError(
+                f"compute unit {COMPUTE_UNIT} is busy: the run was refused ({text}); end the other process"
+            ) from None
+        raise UserError(
+            f"the run failed: {text}; see `dmesg`, then reset the card (`xbutil reset`)"
+        ) from None
+
+
+def wrong_shell(address: str, name: str) -> UserError:
+    """The device is not a U50 with the platform the xclbin is built for."""
+    return UserError(
+        f"wrong shell on xrt:{address}: expected {SHELL_PREFIX}…, found {name}; choose another device, or"
+        f" flash the U50's platform {PLATFORM} (docs/card.md)"
+    )
+
+
+def wrong_platform(xclbin: object, found: str, shell: str) -> UserError:
+    """The xclbin was built for another platform than the card has."""
+    return UserError(
+        f"wrong platform: {xclbin} is not for this card's shell {shell} ({found}); build it for {PLATFORM},"
+        " or flash that platform"
+    )
+
+
+def wrong_kernel(xclbin: object, found: int) -> UserError:
+    """A kernel of our name with other arguments."""
+    return UserError(
+        f"wrong xclbin: {KERNEL} of {xclbin} has {found} arguments, expected {len(arguments(False))}, or"
+        f" {len(arguments(True))} with taps; build one with `make -C hls hw`"
+    )
+
+
+def stale_xclbin(xclbin: object, expected: int) -> UserError:
+    """The kernel in the xclbin refuses images of this layout."""
+    return UserError(
+        f"stale xclbin: the kernel of {xclbin} was built for another configuration and refuses layout"
+        f" {expected:08x}; build it again for this one (`make -C hls hw`)"
+    )
+
+
+def timed_out(seconds: float, state: Any) -> UserError:
+    """A run that did not end in time."""
+    return UserError(
+        f"timeout: the run did not end within {seconds:g} s (state {_state(state)}); raise --timeout if it is"
+        " only slow, else reset the card (`xbutil reset`)"
+    )
+
+
+def ended_badly(state: Any) -> UserError:
+    """A run that XRT ended in another state than completed."""
+    return UserError(
+        f"the run ended as {_state(state)}, expected ERT_CMD_STATE_COMPLETED; see `dmesg`, then reset"
+        " the card (`xbutil reset`)"
+    )
+
+
+def broken() -> UserError:
+    """A device on which a run never ended."""
+    return UserError(
+        "this device has a run that never ended: reset the card (`xbutil reset`) and open it again"
+    )
+
+
+def closed() -> UserError:
+    """A device after ``close``."""
+    return UserError("this device is closed: open another")
+
+
+def unwritten(what: str) -> UserError:
+    """A buffer came back as it was before the run."""
+    return UserError(
+        f"lost sync: {what} came back as before the run, so a transfer was lost or the kernel did not write;"
+        " reset the card (`xbutil reset`) and run again"
+    )
+
+
+def memory_differs(name: str, word: int, written: int, found: int) -> UserError:
+    """Device memory does not hold what was written."""
+    return UserError(
+        f"read-back differs: word {word} of {name} was written as {written:#010x} and reads {found:#010x}: a"
+        " lost sync or a flipped bit in device memory; reset the card (`xbutil reset`), if it stays the card"
+        " is faulty"
+    )
+
+
+def _text(error: BaseException) -> str:
+    """The runtime's own message as part of a line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _says(text: str, words: tuple[str, ...]) -> bool:
+    return any(word in text.lower() for word in words)
+
+
+def _state(state: Any) -> str:
+    return getattr(state, "name", str(state))

@@ -1,0 +1,139 @@
+"""Builds the kernel for simulation, once for each content: sources, header, compiler and flags.
+
+Built libraries are kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.program.manifest import Manifest
+from ttjax import UserError
+from ttjax.output import user_cache
+
+# No contraction into fused multiply-adds and no value-changing optimisation: the bits are IEEE's own, at
+# any level and vector width. Hidden symbols: g++ marks the banks (static members of a template) as unique
+# in the process, and the loader would give the first kernel's to every kernel loaded after it.
+FLAGS = (
+    "-std=c++14",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-DTTFPGA_TAPS=1",
+)
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-label")
+
+
+def kernel_folder() -> Path:
+    """The folder of the kernel's sources: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package.parent / "hls", package / "hls"):
+        if (folder / "kernel.cpp").is_file():
+            return folder
+    raise UserError("the kernel's sources (hls/kernel.cpp) are missing: reinstall, or run from a checkout")
+
+
+def cache_folder() -> Path:
+    """Where built kernels are kept: ttjax/kernels in the user's cache."""
+    return user_cache() / "kernels"
+
+
+def kernel_sources() -> dict[str, str]:
+    """Text of every kernel source by its path below the kernel's folder."""
+    folder = kernel_folder()
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".hpp", ".cpp"))
+    return {str(p.relative_to(folder)): p.read_text() for p in files}
+
+
+def find_compiler() -> str:
+    """Path of $CXX, by default g++.
+
+    Raises:
+        UserError: there is none.
+    """
+    name = os.environ.get("CXX", "g++")
+    compiler = shutil.which(name)
+    if compiler is None:
+        raise UserError(
+            f"no C++ compiler: expected {name} on the PATH, found none; install it (Debian: apt install g++)"
+            " or name another in $CXX"
+        )
+    return compiler
+
+
+def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -> Path:
+    """The shared library of the kernel for a manifest's config, compiled unless it is in the cache.
+
+    ``sources`` replaces the kernel's own, and the generated header if it has one (a planted fault). The
+    library is written atomically.
+
+    Raises:
+        UserError: there is no compiler, or it refuses the sources (its first error is quoted).
+    """
+    compiler = find_compiler()
+    files = {HEADER_NAME: header(manifest), **(sources or kernel_sources())}
+    digest = hashlib.sha256(_target(compiler))
+    for part in (*FLAGS, *WARNINGS, *(text for item in sorted(files.items()) for text in item)):
+        digest.update(part.encode() + b"\0")
+    library = cache_folder() / digest.hexdigest()[:32] / "kernel.so"
+    if library.is_file():
+        return library
+    with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
+        for name, text in files.items():
+            path = Path(scratch, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        built = Path(scratch, "kernel.so")
+        command = [
+            compiler,
+            *FLAGS,
+            *WARNINGS,
+            f"-I{scratch}",
+            "csim/csim.cpp",
+            "-o",
+            str(built),
+        ]
+        result = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+        if result.returncode:
+            errors = [line for line in result.stderr.splitlines() if "error" in line]
+            raise UserError(f"{compiler} does not compile the kernel: {(errors or ['no message'])[0]}")
+        try:
+            write_atomically(built.read_bytes(), library)
+        except OSError as error:
+            raise UserError(
+                f"can't keep the kernel in {cache_folder()}: {error.strerror}; name another cache in"
+                " $XDG_CACHE_HOME"
+            ) from None
+    return library
+
+
+def write_atomically(content: bytes, target: Path) -> None:
+    """Writes a file so that it is there whole or not at all; makes its folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not from tempfile, whose files only their owner can read.
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _target(compiler: str) -> bytes:
+    """What -march=native means here and which compiler this is, as its predefined macros."""
+    command = [compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
+    result = subprocess.run(command, capture_output=True, check=False)
+    if result.returncode:
+        raise UserError(f"{compiler} is not a C++ compiler that can build the kernel; name another in $CXX")
+    return result.stdout

@@ -1,0 +1,76 @@
+"""The generated files of a build for the card: the kernel's header and the linker's connectivity file.
+
+Run by hls/Makefile as ``python -m fpga_bridge.kernel.card_files``; a library's function does the work.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fpga_bridge.kernel.build import write_atomically
+from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.interface import CLOCK_MHZ, COMPUTE_UNIT, KERNEL, PLATFORM, TOOLS, connectivity
+from fpga_bridge.program.manifest import make_manifest
+from ttjax import ModelConfig, UserError
+from ttjax.cli import exit_status
+from ttjax.cli_model import ModelArgs
+
+CONNECTIVITY_NAME = "link.cfg"
+SAYS = {
+    "platform": PLATFORM,
+    "kernel": KERNEL,
+    "unit": COMPUTE_UNIT,
+    "clock": str(CLOCK_MHZ),
+    "tools": TOOLS,
+}
+
+
+@dataclass(frozen=True)
+class CardFiles:
+    """Write what `v++` needs beside the sources, or say one fact of the kernel's interface."""
+
+    to: Path = Path("build/card/generated")
+    """Folder for the header and the connectivity file."""
+    taps: bool = False
+    """With the trace points' buffers."""
+    say: str | None = None
+    """Print platform, kernel, unit, clock or tools, and write nothing."""
+    model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+
+    def run(self) -> int:
+        """Write or print; returns exit status 0."""
+        if self.say is None:
+            write_card_files(self.to, self.model.config(), self.taps)
+        elif self.say in SAYS:
+            print(SAYS[self.say])
+        else:
+            raise UserError(f"--say: expected one of {', '.join(SAYS)}, found {self.say!r}")
+        return 0
+
+
+def write_card_files(folder: Path, config: ModelConfig, taps: bool) -> None:
+    """Header and connectivity file of one config, the connectivity file last: it stamps both.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    try:
+        write_atomically(header(make_manifest(config)).encode(), folder / HEADER_NAME)
+        write_atomically(connectivity(taps).encode(), folder / CONNECTIVITY_NAME)
+    except OSError as error:
+        raise UserError(f"can't write to {folder}: {error.strerror}; choose another folder") from None
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    return exit_status(lambda: tyro.cli(CardFiles, prog="fpga_bridge.kernel.card_files", args=args).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""The generated header: the dimensions, on-chip arrays and program of one config's kernel.
+
+The arrays are declared as ``memory_map`` lays them out, with the pragmas that bind them to memories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from fpga_bridge.memory.banks import SLOT_MEMORIES, WORD_BITS, bank_shapes
+from fpga_bridge.memory.layout import HASH_WORDS, MAX_LANES, pitch_of
+from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
+from fpga_bridge.program.accelerator import DEFAULT, Accelerator
+from fpga_bridge.program.instructions import NONE, Instruction, Operand, Program
+from fpga_bridge.program.make_program import make_program, sum_depth
+from fpga_bridge.program.manifest import Manifest
+from fpga_bridge.program.schedule import UNITS
+
+HEADER_NAME = "ttfpga_config.hpp"
+OPERANDS = 8  # of an instruction, as hls/program.hpp has it
+
+
+def header(manifest: Manifest, accelerator: Accelerator = DEFAULT, program: Program | None = None) -> str:
+    """Text of ``ttfpga_config.hpp`` for one config's memory map and program on an accelerator.
+
+    ``program`` replaces the config's own (a planted fault).
+    """
+    memory = make_memory_map(manifest.layout.config)
+    program = program or make_program(manifest, accelerator)
+    arrays = array_sizes(memory)
+    lines = [
+        "// Generated from the ModelConfig by fpga_bridge.kernel.header: change the config, not this file.",
+        "#pragma once",
+        "",
+        "#include <cstdint>",
+        "",
+        "namespace ttfpga {",
+        "",
+        *_dimensions(memory),
+        "",
+        *_accelerator(accelerator),
+        _int("kSumDepth", sum_depth(program, manifest.layout.config, accelerator)),
+        "",
+        "// The arrays: banks of parameters, pools of temporary arrays, small arrays of their own.",
+        *(f"static float {name}[{size}]{_initial(name)};" for name, size in arrays.items()),
+        f"enum Array {{ {', '.join(f'k_{name}' for name in arrays)} }};",
+        "#define TTFPGA_ARRAYS(USE) " + " ".join(f"USE({name})" for name in arrays),
+        "#define TTFPGA_BANKS(USE) " + " ".join(f"USE({bank.name})" for bank in memory.layout.banks),
+        "// Binds them to memories; stands at the beginning of the top function.",
+        f"#define TTFPGA_BIND_MEMORY {_pragmas(memory)}",
+        "",
+        "// Words of the trace buffer.",
+        _int("kTraceWords", manifest.words),
+        "",
+        "// The program, as initialisers of Instruction (program.hpp); the forward pass first.",
+        _int("kInstructions", len(program.instructions)),
+        _int("kForwardInstructions", program.forward),
+        "#define TTFPGA_PROGRAM \\",
+        *_program(program, list(arrays)),
+        "",
+        "}  // namespace ttfpga",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def array_sizes(memory: MemoryMap) -> dict[str, int]:
+    """Elements of every on-chip array, by name, in the order of their numbers."""
+    sizes = {bank.name: bank.size for bank in memory.layout.banks}
+    if not memory.config.immediate:
+        sizes |= {f"{bank.name}_gradient": bank.size for bank in memory.layout.banks}
+    sizes |= {pool: memory.slots[pool] * size for pool, size in memory.slot_size.items()}
+    return sizes | {array.name: array.size for array in memory.fixed}
+
+
+def _dimensions(memory: MemoryMap) -> Iterator[str]:
+    config = memory.config
+    yield "// Digest of the configuration and the memory map; an image packed for another one is refused."
+    yield _int("kHashWords", HASH_WORDS)
+    yield _array("kLayoutHash", (f"{word:#010x}u" for word in memory.layout.hash), "uint32_t")
+    yield _int("kImageWords", memory.layout.image_words)
+    yield ""
+    yield _int("kTokens", config.seq_len)
+    yield _int("kIntents", config.n_intents)
+    yield _int("kSlots", config.n_slots)
+    pool, slot_logits = memory.place("slot_logits")
+    yield f"// Where INFER finds the slots' logits, in {pool}, and how far their rows lie apart."
+    yield _int("kSlotLogits", slot_logits)
+    yield _int("kSlotPitch", pitch_of(config.n_slots))
+    yield _float("kNormEps", config.norm_eps)
+    yield _float("kSlotLossWeight", config.slot_weight)
+    yield _int("kNormWidth", config.d_model)
+    yield _int("kMaxRows", config.n_heads * config.seq_len)
+    yield _int("kEmbedCores", len(config.vocab_modes))
+    yield _array("kVocabModes", config.vocab_modes)
+    yield _int("kMaxVocabMode", max(config.vocab_modes))
+
+
+def _accelerator(accelerator: Accelerator) -> Iterator[str]:
+    yield "// The accelerator: float32 elements of a word, the engine's tile, lanes of the other units."
+    yield _int("kWordLanes", MAX_LANES)
+    yield _int("kTileRows", accelerator.tile_rows)
+    yield _int("kTileLanes", accelerator.tile_lanes)
+    yield _int("kSumDistance", accelerator.sum_distance)
+    yield _int("kNormLanes", accelerator.norm_lanes)
+    yield _int("kNonlinearLanes", accelerator.nonlinear_lanes)
+    yield _int("kUpdateLanes", accelerator.update_lanes)
+
+
+def _initial(name: str) -> str:
+    return " = {1.0f}" if name == "one" else ""
+
+
+def _program(program: Program, arrays: list[str]) -> Iterator[str]:
+    last = len(program.instructions) - 1
+    for i, job in enumerate(program.instructions):
+        yield f"  {_instruction(job, arrays)}{', ' + chr(92) if i < last else ''}"
+
+
+def _instruction(job: Instruction, arrays: list[str]) -> str:
+    operands = [*job.operands, *[None] * (OPERANDS - len(job.operands))]
+    fields = (
+        *(int(job.op), job.rows, job.cols, job.stream, job.batches),
+        *(job.interval, job.load, job.load_interval, int(job.flags), job.order, job.trace),
+    )
+    texts = [*map(str, fields), f"{np.float32(job.scale):.9e}f"]
+    waits = ", ".join(map(str, job.waits or [NONE] * len(UNITS)))
+    return f"{{{', '.join(texts)}, {{{waits}}}, {{{', '.join(_operand(o, arrays) for o in operands)}}}}}"
+
+
+def _operand(operand: Operand | None, arrays: list[str]) -> str:
+    if operand is None:
+        return f"{{{NONE}, 0, 0, 0, {NONE}}}"
+    number = arrays.index(operand.array)
+    return f"{{{number}, {operand.base}, {operand.row}, {operand.batch}, {operand.digit}}}"
+
+
+def _pragmas(memory: MemoryMap) -> str:
+    """Each array reshaped to words of its lanes and bound to its kind of memory; pools a memory a slot."""
+    lines = []
+    for pool in SLOT_MEMORIES:
+        if memory.slots[pool] > 1:
+            lines.append(f"HLS ARRAY_PARTITION variable={pool} block factor={memory.slots[pool]}")
+    shapes = {shape.name.partition("[")[0]: shape for shape in bank_shapes(memory)}
+    for name, shape in shapes.items():
+        if shape.kind == "registers":
+            lines.append(f"HLS ARRAY_PARTITION variable={name} complete")
+            continue
+        ports = "RAM_2P" if shape.write_ports == 1 else "RAM_T2P"
+        lanes = shape.width // WORD_BITS
+        lines.append(f"HLS ARRAY_RESHAPE variable={name} cyclic factor={lanes}")
+        lines.append(f"HLS BIND_STORAGE variable={name} type={ports} impl={shape.kind.upper()}")
+    return " ".join(f'_Pragma("{line}")' for line in lines)
+
+
+def _int(name: str, value: int) -> str:
+    return f"constexpr int {name} = {value};"
+
+
+def _float(name: str, value: float) -> str:
+    # Nine significant digits name a float32 uniquely.
+    return f"constexpr float {name} = {np.float32(value):.9e}f;"
+
+
+def _array(name: str, values: Iterable[object], type_name: str = "int") -> str:
+    return f"constexpr {type_name} {name}[] = {{{', '.join(map(str, values))}}};"

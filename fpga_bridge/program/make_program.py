@@ -1,0 +1,50 @@
+"""The whole program of one training step of a config: the order in which the stages' instructions stand."""
+
+from __future__ import annotations
+
+from fpga_bridge.program.accelerator import DEFAULT, Accelerator
+from fpga_bridge.program.emit_encoder import encoder_backward, encoder_forward
+from fpga_bridge.program.emit_heads import heads_backward, heads_forward, loss
+from fpga_bridge.program.emitter import Emitter
+from fpga_bridge.program.instructions import LENGTH, NONE, Op, Program
+from fpga_bridge.program.manifest import Manifest
+from fpga_bridge.program.schedule import with_waits
+from fpga_bridge.program.unit_ports import serve_ports
+from ttjax import ModelConfig
+
+
+def make_program(manifest: Manifest, accelerator: Accelerator = DEFAULT) -> Program:
+    """Forward pass, loss, backward pass with its updates; updates at the end where gradients are held."""
+    emit = Emitter(manifest, accelerator)
+    encoder_forward(emit)
+    heads_forward(emit)
+    forward = len(emit.builder.instructions)
+    loss(emit)
+    heads_backward(emit)
+    encoder_backward(emit)
+    if not emit.config.immediate:
+        emit.stage("update", "parameters")
+        for placement in manifest.layout.placements:
+            if emit.trains(placement.name.rpartition(".")[0]):
+                emit.update(placement.name)
+    program = Program(with_waits(emit.builder.instructions, emit.memory), forward)
+    return serve_ports(program, emit.memory, accelerator)
+
+
+def sum_depth(program: Program, config: ModelConfig, accelerator: Accelerator) -> int:
+    """Rows of the engine's accumulators: most results at once that are sums over tiles, or over tokens."""
+
+    def longest(extent: int) -> int:
+        return config.seq_len if extent == LENGTH else extent
+
+    depth = 1
+    for job in program.instructions:
+        rows = -(-longest(job.rows) // accelerator.tile_rows)
+        cols = -(-longest(job.cols) // accelerator.tile_lanes)
+        if job.op in (Op.TO_WIDE, Op.TO_NARROW):
+            summed, results = (rows, cols) if job.op == Op.TO_WIDE else (cols, rows)
+            if job.order != NONE:
+                depth = max(depth, results * longest(job.stream))
+            elif summed > 1:
+                depth = max(depth, longest(job.stream))
+    return depth
