@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
@@ -163,11 +163,8 @@ class Layout:
         """
         return self._by_name[name]
 
-    def bank_index(self, name: str) -> int:
-        """Number of the bank of that name."""
-        return next(i for i, bank in enumerate(self.banks) if bank.name == name)
 
-
+@lru_cache(maxsize=64)
 def make_layout(config: ModelConfig) -> Layout:
     """The map for a config.
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from math import prod
+from operator import or_
 from typing import Literal
 
 from fpga_bridge.memory.layout import make_layout, pitch_of
@@ -55,9 +57,14 @@ class Temporary:
     size: int
     intervals: tuple[Interval, ...]
 
+    @cached_property
+    def _moments(self) -> int:
+        """Bit m is set where the array is live at moment m."""
+        return reduce(or_, ((1 << last + 1) - (1 << first) for first, last in self.intervals))
+
     def meets(self, other: Temporary) -> bool:
         """Whether the two are ever live at the same moment."""
-        return any(a <= d and c <= b for a, b in self.intervals for c, d in other.intervals)
+        return bool(self._moments & other._moments)
 
 
 def pool_slot(config: ModelConfig) -> dict[Pool, int]:

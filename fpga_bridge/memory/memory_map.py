@@ -94,14 +94,6 @@ class MemoryMap:
         pool, start = self.place(f"{head}_gradient")
         return pool, start + (sizes[f"{head}_weight"] if part == "bias" else 0)
 
-    def fixed_size(self, name: str) -> int:
-        """Elements of a fixed array.
-
-        Raises:
-            StopIteration: no such array.
-        """
-        return next(array.size for array in self.fixed if array.name == name)
-
     @property
     def parameter_bytes(self) -> int:
         """Bytes of all parameters."""
