@@ -79,9 +79,7 @@ def kind_of(job: Instruction) -> str:
 def words_moved(job: Instruction, ports: Ports, length: int) -> int:
     """Words that a contraction reads and writes, of all its memories together."""
     a = ports.accelerator
-    rows, cols, stream, batches = (
-        length if n == LENGTH else n for n in (job.rows, job.cols, job.stream, job.batches)
-    )
+    rows, cols, stream, batches = job.extents(length)
     row_tiles, col_tiles = -(-rows // a.tile_rows), -(-cols // a.tile_lanes)
     narrow, wide, tile, addend, bias, columns = (*job.operands, None, None, None)[:6]
 

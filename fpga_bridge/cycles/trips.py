@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fpga_bridge.kernel.pipelines import levels, pipelines
 from fpga_bridge.memory.memory_map import MemoryMap
 from fpga_bridge.program.accelerator import Accelerator
-from fpga_bridge.program.instructions import LENGTH, NONE, Flag, Instruction, Op
+from fpga_bridge.program.instructions import NONE, Flag, Instruction, Op
 from fpga_bridge.program.ports import Ports
 from fpga_bridge.program.schedule import UNITS, unit_of
 
@@ -56,7 +56,7 @@ class Trips:
         return job.interval * by_unit[unit](job, sentence)
 
     def _norm(self, job: Instruction, sentence: SentenceShape) -> int:
-        rows, cols = _extent(job.stream, sentence), _extent(job.cols, sentence)
+        _, cols, rows, _ = job.extents(sentence.length)
         chunks = -(-cols // self.accelerator.norm_lanes)
         apply = rows * chunks
         if job.op == Op.NORM_AGAIN:
@@ -69,8 +69,8 @@ class Trips:
 
     def _nonlinear(self, job: Instruction, sentence: SentenceShape) -> int:
         a, distance = self.accelerator, self.accelerator.sum_distance
-        cols = _extent(job.cols, sentence)
-        rows = _extent(job.batches, sentence) * _extent(job.stream, sentence)
+        _, cols, stream, batches = job.extents(sentence.length)
+        rows = batches * stream
         if job.op == Op.TANH:
             return rows * cols  # near zero it has one lane
         if job.op == Op.JOINT_LOSS:
@@ -92,13 +92,9 @@ class Trips:
     def _update(self, job: Instruction, sentence: SentenceShape) -> int:
         parameter = job.operands[0]
         assert parameter is not None
-        batches, digit = _extent(job.batches, sentence), parameter.digit
+        _, cols, stream, batches = job.extents(sentence.length)
+        digit = parameter.digit
         if digit != NONE:
             most = min(sentence.length, self.memory.config.vocab_modes[digit])
             batches = sentence.digits.get(digit, most)
-        of_row = -(-_extent(job.cols, sentence) // self.accelerator.update_lanes)
-        return batches * _extent(job.stream, sentence) * of_row
-
-
-def _extent(n: int, sentence: SentenceShape) -> int:
-    return sentence.length if n == LENGTH else n
+        return batches * stream * -(-cols // self.accelerator.update_lanes)

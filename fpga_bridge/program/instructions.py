@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from typing import NamedTuple
 
 from fpga_bridge.memory.memory_map import MemoryMap
 
@@ -67,6 +68,15 @@ class Operand:
         return Operand(self.array, self.base + elements, self.row, self.batch, self.digit)
 
 
+class Extents(NamedTuple):
+    """Extents of an instruction for one sentence."""
+
+    rows: int
+    cols: int
+    stream: int
+    batches: int
+
+
 @dataclass(frozen=True)
 class Instruction:
     """One instruction; extents may be LENGTH.
@@ -92,6 +102,11 @@ class Instruction:
     load: int = 1
     load_interval: int = 1
     waits: tuple[int, ...] = ()
+
+    def extents(self, length: int) -> Extents:
+        """The extents for a sentence of that length."""
+        stated = (self.rows, self.cols, self.stream, self.batches)
+        return Extents(*(length if n == LENGTH else n for n in stated))
 
 
 @dataclass

@@ -6,7 +6,7 @@ from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from fpga_bridge.program.emit_encoder import encoder_backward, encoder_forward
 from fpga_bridge.program.emit_heads import heads_backward, heads_forward, loss
 from fpga_bridge.program.emitter import Emitter
-from fpga_bridge.program.instructions import LENGTH, NONE, Op, Program
+from fpga_bridge.program.instructions import NONE, Op, Program
 from fpga_bridge.program.manifest import Manifest
 from fpga_bridge.program.schedule import with_waits
 from fpga_bridge.program.unit_ports import serve_ports
@@ -33,18 +33,15 @@ def make_program(manifest: Manifest, accelerator: Accelerator = DEFAULT) -> Prog
 
 def sum_depth(program: Program, config: ModelConfig, accelerator: Accelerator) -> int:
     """Rows of the engine's accumulators: most results at once that are sums over tiles, or over tokens."""
-
-    def longest(extent: int) -> int:
-        return config.seq_len if extent == LENGTH else extent
-
     depth = 1
     for job in program.instructions:
-        rows = -(-longest(job.rows) // accelerator.tile_rows)
-        cols = -(-longest(job.cols) // accelerator.tile_lanes)
+        extents = job.extents(config.seq_len)
+        rows = -(-extents.rows // accelerator.tile_rows)
+        cols = -(-extents.cols // accelerator.tile_lanes)
         if job.op in (Op.TO_WIDE, Op.TO_NARROW):
             summed, results = (rows, cols) if job.op == Op.TO_WIDE else (cols, rows)
             if job.order != NONE:
-                depth = max(depth, results * longest(job.stream))
+                depth = max(depth, results * extents.stream)
             elif summed > 1:
-                depth = max(depth, longest(job.stream))
+                depth = max(depth, extents.stream)
     return depth

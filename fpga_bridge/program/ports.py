@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from math import gcd
+from math import gcd, prod
 
 from fpga_bridge.memory.banks import PORTS, SLOT_MEMORIES, array_lanes
 from fpga_bridge.memory.memory_map import MemoryMap
 from fpga_bridge.program.accelerator import Accelerator
-from fpga_bridge.program.instructions import LENGTH, NONE, Flag, Instruction, Op, Operand
+from fpga_bridge.program.instructions import NONE, Flag, Instruction, Op, Operand
 
 
 class Ports:
@@ -55,8 +55,8 @@ class Ports:
 
         ``load`` is the number of parts a tile moves in, at least the distance of dependent sums.
         """
-        a, tokens = self.accelerator, self.memory.config.seq_len
-        rows, cols = _extent(job.rows, tokens), _extent(job.cols, tokens)
+        a = self.accelerator
+        rows, cols, _, _ = job.extents(self.memory.config.seq_len)
         narrow_count, wide_count = min(rows, a.tile_rows), min(cols, a.tile_lanes)
         narrow, wide, tile = job.operands[0], job.operands[1], job.operands[2]
         addend, bias, columns = (*job.operands[3:], None, None, None)[:3]
@@ -103,14 +103,14 @@ class Ports:
 
     def tiles(self, job: Instruction, length: int) -> int:
         """Tiles of all batches for a sentence of that length."""
-        rows, cols = _extent(job.rows, length), _extent(job.cols, length)
+        rows, cols, _, batches = job.extents(length)
         a = self.accelerator
-        return _extent(job.batches, length) * -(-rows // a.tile_rows) * -(-cols // a.tile_lanes)
+        return batches * -(-rows // a.tile_rows) * -(-cols // a.tile_lanes)
 
     def trips(self, job: Instruction, length: int) -> int:
         """Trips (cycles at II 1, without the pipeline's depth) of a timed contraction."""
-        tiles = self.tiles(job, length)
-        stream = _extent(job.stream, length) * job.interval
+        tiles, rows = self.tiles(job, length), job.extents(length).stream
+        stream = rows * job.interval
         transfer = job.load * job.load_interval
         apart = bool(job.flags & Flag.APART)
         if not tiles:
@@ -120,7 +120,7 @@ class Ports:
             return transfer + (tiles - 1) * step + stream
         distance = self.accelerator.sum_distance
         groups = [min(distance, tiles - first) for first in range(0, tiles, distance)]
-        partials = [min(-(-distance // group), _extent(job.stream, length)) for group in groups]
+        partials = [min(-(-distance // group), rows) for group in groups]
         leaving = [group * partial * transfer for group, partial in zip(groups, partials, strict=True)]
         total = groups[0] * stream + leaving[-1]
         for (_, before), (group, _) in pairwise(zip(groups, leaving, strict=True)):
@@ -129,10 +129,4 @@ class Ports:
 
     def products(self, job: Instruction, length: int) -> int:
         """Multiplications of a contraction that are asked for: what the engine's trips are used for."""
-        extents = (job.rows, job.cols, job.stream, job.batches)
-        rows, cols, stream, batches = (_extent(n, length) for n in extents)
-        return rows * cols * stream * batches
-
-
-def _extent(n: int, length: int) -> int:
-    return length if n == LENGTH else n
+        return prod(job.extents(length))

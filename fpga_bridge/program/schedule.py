@@ -15,7 +15,7 @@ from jaxtyping import Int64
 
 from fpga_bridge.memory.banks import SLOT_MEMORIES
 from fpga_bridge.memory.memory_map import MemoryMap
-from fpga_bridge.program.instructions import ENGINE, LENGTH, NONE, TRACE_ONLY, Flag, Instruction, Op, Operand
+from fpga_bridge.program.instructions import ENGINE, NONE, TRACE_ONLY, Flag, Instruction, Op, Operand
 
 UNITS = ("engine", "norm", "nonlinear", "update")
 
@@ -64,13 +64,9 @@ def memories(job: Instruction, memory: MemoryMap) -> Iterator[tuple[str, int]]:
 
 def _span(operand: Operand, job: Instruction, memory: MemoryMap) -> int:
     """Elements from the first to the last that an operand can have, for the longest sentence."""
-    config = memory.config
-
-    def longest(extent: int) -> int:
-        return config.seq_len if extent == LENGTH else extent
-
-    batches = longest(job.batches) if operand.digit == NONE else config.vocab_modes[operand.digit]
-    rows, cols, stream = longest(job.rows), longest(job.cols), longest(job.stream)
+    rows, cols, stream, batches = job.extents(memory.config.seq_len)
+    if operand.digit != NONE:
+        batches = memory.config.vocab_modes[operand.digit]
     if job.op in ENGINE and operand is job.operands[2]:
         stream, cols = (cols, rows) if job.flags & Flag.TRANSPOSED else (rows, cols)
     elif job.op in ENGINE and operand is job.operands[0]:

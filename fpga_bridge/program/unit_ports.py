@@ -15,7 +15,6 @@ from fpga_bridge.memory.memory_map import MemoryMap
 from fpga_bridge.program.accelerator import Accelerator
 from fpga_bridge.program.instructions import (
     ENGINE,
-    LENGTH,
     TRACE_ONLY,
     Flag,
     Instruction,
@@ -107,8 +106,7 @@ def interval_needed(job: Instruction, ports: Ports) -> int:
 
 def _passes(job: Instruction, ports: Ports) -> Iterator[list[Access]]:
     """Accesses of one trip of each pass."""
-    a, tokens = ports.accelerator, ports.memory.config.seq_len
-    cols = tokens if job.cols == LENGTH else job.cols
+    a, cols = ports.accelerator, job.extents(ports.memory.config.seq_len).cols
 
     def several(lanes: int, *operands: Operand | None) -> list[Access]:
         return [Access(o, min(lanes, cols), lanes) for o in operands if o is not None]
