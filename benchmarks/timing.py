@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from ttjax.provenance import code_version, processor, versions
 
 PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "torch", "tensorly", "tensorly-torch", "opt_einsum")
 MATMUL_SIZES = (256, 512, 1024)
@@ -160,38 +159,11 @@ def matmul_peak(seconds: float = 0.2) -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
     """Processor, cores in use, versions and the commit: what a time depends on."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": list(os.getloadavg()),
         "system": platform.platform(),
-        "device": jax.devices()[0].device_kind,
-        "python": platform.python_version(),
-        "versions": versions,
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_since_commit": bool(_git("status", "--porcelain")),
+        "versions": versions(PACKAGES),
+        "commit": code_version(),
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _git(*arguments: str) -> str:
-    root = Path(__file__).parents[1]
-    try:
-        found = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return found.stdout.strip()

@@ -29,6 +29,7 @@ from ttjax.errors import UserError
 from ttjax.modules import TTDense
 from ttjax.output import Output, write_json
 from ttjax.picture import save, subplots
+from ttjax.provenance import PACKAGES, code_version, processor, versions
 from ttjax.train import seed_keys
 
 MINUTES = 1.0
@@ -86,7 +87,8 @@ class CompressMlp:
         with Progress(console=out.console, transient=True, disable=not out.console.is_terminal) as progress:
             result = self._measure(corpus, progress)
         out.console.print(_table(result))
-        write_json(self.out / "compress_mlp.json", result)
+        origin = {"commit": code_version(), "cpu": processor(), "versions": versions((*PACKAGES, "flax"))}
+        write_json(self.out / "compress_mlp.json", {**origin, **result})
         _draw(result, self.out / "compress_mlp.png")
         out.say(f"written: {self.out / 'compress_mlp.json'}, {self.out / 'compress_mlp.png'}")
         return 0

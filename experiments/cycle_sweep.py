@@ -25,6 +25,7 @@ from ttjax import PRESETS, ModelConfig, UserError
 from ttjax.cli import exit_status
 from ttjax.output import Output, write_json
 from ttjax.picture import save, subplots
+from ttjax.provenance import code_version
 
 MINUTES = 5
 
@@ -69,7 +70,12 @@ class CycleSweep:
                 "models that fit, default accelerator: none faster with less BRAM", front(fitting, "bram36")
             )
         )
-        found = {"accelerators": by_accelerator, "fastest": best, "models": by_model}
+        found = {
+            "commit": code_version(),
+            "accelerators": by_accelerator,
+            "fastest": best,
+            "models": by_model,
+        }
         write_json(self.out / "cycle_sweep.json", found)
         _draw(by_accelerator, by_model, self.out / "cycle_sweep.png")
         out.say(f"written: {self.out / 'cycle_sweep.json'}, {self.out / 'cycle_sweep.png'}")

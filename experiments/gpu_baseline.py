@@ -29,7 +29,6 @@ from rich.table import Table
 
 from experiments.gpu_meters import COUNTED, NotMeasured, open_meter
 from experiments.gpu_training import Job, measure, measure_peak
-from experiments.processes import code_version
 from ttjax.cli import exit_status
 from ttjax.config import Format, preset
 from ttjax.contraction import Flow, checked_flow
@@ -38,6 +37,7 @@ from ttjax.data import load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, check_file, write_json
 from ttjax.picture import check_results_folder, save, subplots
+from ttjax.provenance import code_version
 from ttjax.recipe import Recipe
 
 IDLE_SECONDS = 5.0

@@ -19,10 +19,10 @@ from ttjax.batch import Batch
 from ttjax.config import preset
 from ttjax.contraction import Flow
 from ttjax.data import build_vocabulary, config_for, encode, load_corpus
+from ttjax.provenance import versions
 from ttjax.recipe import Recipe
 from ttjax.step import PADDED_LENGTHS, scan_steps, sgd_step
 from ttjax.train import epoch_batches, start_training
-from ttjax.training_run import versions
 
 PRECISION = "highest"  # float32 through and through; by default JAX lets a GPU round products to TF32
 PRODUCT_ERROR = 1e-5  # relative; float32 has 1e-7, TF32 3e-4

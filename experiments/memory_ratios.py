@@ -23,6 +23,7 @@ from ttjax.cli import exit_status
 from ttjax.costs import MEGABYTE, model_costs, step_multiplications
 from ttjax.output import Output, write_json
 from ttjax.picture import save, subplots
+from ttjax.provenance import code_version, versions
 
 MINUTES = 0.2
 
@@ -44,7 +45,8 @@ class MemoryRatios:
         out = Output(None)
         rows = [row for preset in BLOCKS for row in _rows(preset)]
         out.console.print(_table(rows))
-        write_json(self.out / "memory_ratios.json", rows)
+        found = {"commit": code_version(), "versions": versions(), "rows": rows}
+        write_json(self.out / "memory_ratios.json", found)
         _draw(rows, self.out / "memory_ratios.png")
         out.say(f"written: {self.out / 'memory_ratios.json'}, {self.out / 'memory_ratios.png'}")
         return 0

@@ -29,6 +29,7 @@ from ttjax.config import ModelConfig
 from ttjax.costs import step_multiplications
 from ttjax.data import load_corpus
 from ttjax.output import Output, write_json
+from ttjax.provenance import code_version, processor
 from ttjax.recipe import Recipe
 from ttjax.training_run import Plan, Run
 
@@ -249,33 +250,6 @@ def _work(folder: Path) -> int:
     run = Run.of(plan, load_corpus(job.data, notify=out.say))
     for line in run.facts():
         out.say(line)
-    result = {**run.train(out), "commits": commits, "cpu": _cpu()}
+    result = {**run.train(out), "commits": commits, "cpu": processor()}
     write_json(folder / _RESULT, result)
     return 0
-
-
-def code_version() -> str:
-    """The commit that is checked out, with "-dirty" if files differ from it (results of studies aside)."""
-    root = Path(__file__).parents[1]
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        commit = git("rev-parse", "--short", "HEAD")
-        changed = git("status", "--porcelain", "--", ".", ":(exclude)experiments/results")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}-dirty" if changed else commit
-
-
-def _cpu() -> str:
-    """The processor's name, and how many cores the machine has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown'}, {os.cpu_count()} cores"

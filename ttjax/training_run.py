@@ -6,15 +6,12 @@ The functions it calls are pure. A ``Trainer`` does the steps: JAX, or something
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 import optax
 from rich.progress import Progress
@@ -29,6 +26,7 @@ from ttjax.data.exchange import Phrase, exchange_values, phrases_by_kind
 from ttjax.evaluate import evaluate
 from ttjax.output import Output
 from ttjax.params import Params
+from ttjax.provenance import code_version, versions
 from ttjax.recipe import Recipe
 from ttjax.train import TrainState, epoch_batches, start_training, train_epoch
 
@@ -229,6 +227,7 @@ class Run:
             "recipe": dataclasses.asdict(recipe),
             "config": dataclasses.asdict(self.config),
             "versions": self._versions(),
+            "commit": code_version(),
         }
 
     def _versions(self) -> dict[str, str]:
@@ -272,15 +271,3 @@ class JaxTrainer:
 def _merit(dev: dict[str, Any]) -> float:
     """What the best on dev is the best by."""
     return dev["intent_accuracy"] + dev["slot_f1"]
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on besides the code: versions, device and the precision of products."""
-    packages = {name: metadata.version(name) for name in ("jax", "jaxlib", "optax", "numpy")}
-    return {
-        "python": platform.python_version(),
-        **packages,
-        "machine": platform.machine(),
-        "device": jax.devices()[0].device_kind,
-        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
-    }

@@ -18,7 +18,7 @@ from rich.console import Console
 from experiments import ablation, accuracy, processes, runs
 from experiments.ablation import VARIANTS, Ablation
 from experiments.accuracy import Accuracy
-from experiments.processes import Job, code_version, train_all
+from experiments.processes import Job, train_all
 from experiments.runs import RunOptions
 from ttjax.costs import model_costs
 from ttjax.data import travel_corpus
@@ -308,30 +308,6 @@ def test_trainings_at_once_have_a_core_each(
     failed = train_all(jobs, tmp_path, 2, Output(None))
     cores = sorted(os.sched_getaffinity(0))[:2]
     assert sorted(why for _, why in failed) == [f"{{{core}}} (status 3)" for core in cores]
-
-
-def test_the_commit_says_whether_files_differ_from_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def git(*arguments: str) -> str:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=/dev/null"]
-        command = ["git", "-C", str(tmp_path), *identity, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    results = tmp_path / "experiments" / "results"
-    results.mkdir(parents=True)
-    monkeypatch.setattr(processes, "__file__", str(tmp_path / "experiments" / "processes.py"))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert code_version() == "unknown"
-    git("init", "-q")
-    (results / "accuracy.json").write_text("[]")
-    git("add", ".")
-    git("commit", "-q", "-m", "one")
-    assert code_version() == git("rev-parse", "--short", "HEAD")
-    (results / "accuracy.json").write_text("[1]")
-    assert code_version() == git("rev-parse", "--short", "HEAD")
-    (tmp_path / "new.py").touch()
-    assert code_version() == git("rev-parse", "--short", "HEAD") + "-dirty"
 
 
 def test_a_training_ends_when_its_study_is_killed(options: Callable[..., RunOptions], tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""What stands beside a figure: the commit of this project's checkout and of no other, versions, processor.
+
+git runs on folders of the tests' own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from ttjax.provenance import code_version, processor, versions
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=/dev/null"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_commit_says_whether_files_differ_from_it(tmp_path: Path) -> None:
+    results = tmp_path / "experiments" / "results"
+    results.mkdir(parents=True)
+    git(tmp_path, "init", "-q")
+    assert code_version(tmp_path) == "unknown"  # nothing is committed
+    (results / "accuracy.json").write_text("[]")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    head = git(tmp_path, "rev-parse", "--short", "HEAD")
+    assert code_version(tmp_path) == head
+    (results / "accuracy.json").write_text("[1]")
+    assert code_version(tmp_path) == head
+    (tmp_path / "new.py").touch()
+    assert code_version(tmp_path) == head + "-dirty"
+
+
+def test_a_checkout_around_the_installed_package_is_not_ours(tmp_path: Path) -> None:
+    installed = tmp_path / ".venv" / "site-packages"
+    installed.mkdir(parents=True)
+    git(tmp_path, "init", "-q")
+    (tmp_path / "theirs.py").touch()
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "theirs")
+    assert code_version(installed) == "unknown"
+
+
+def test_versions_and_processor_are_named() -> None:
+    found = versions(("numpy", "no-such-package"))
+    assert found["numpy"] == metadata.version("numpy")
+    assert found["no-such-package"] == "not installed"
+    assert processor().endswith(" cores")
