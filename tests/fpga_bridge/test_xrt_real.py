@@ -51,7 +51,7 @@ def device() -> Iterator[XrtDevice]:
         yield opened
 
 
-@pytest.mark.parametrize(("config", "n"), [(TINY, 20), (preset("enc2"), 3)], ids=["tiny", "enc2"])
+@pytest.mark.parametrize(("config", "n"), [(TINY, 20), (preset("enc2"), 20)], ids=["tiny", "enc2"])
 def test_locked_steps_have_every_bit_of_csim(config: ModelConfig, n: int) -> None:
     csim, batch = CsimDevice(config), sentences(config, n)
     with XrtDevice(config, "0", simulated_xclbin(config)) as device:
