@@ -41,7 +41,8 @@ def open_card(pyxrt: Any, address: str, xclbin: Path) -> Card:
     if not xclbin.is_file():
         raise UserError(f"no xclbin at {xclbin}: build one with `make -C hls hw`, or name another (--xclbin)")
     with opening(address):
-        device = pyxrt.device(int(address) if address.isdigit() else address)
+        # XRT compares a BDF as text, which it writes in small letters.
+        device = pyxrt.device(int(address) if address.isdigit() else address.lower())
     shell = information(pyxrt, device, "name") or "a device without a name"
     if not shell.startswith(SHELL_PREFIX):
         raise wrong_shell(address, shell)

@@ -26,10 +26,12 @@ pytestmark = [pytest.mark.xrt, pytest.mark.usefixtures("two_sound_cards")]
 def test_a_card_says_what_it_is(pyxrt: Any, card: Card) -> None:
     assert pyxrt.enumerate_devices() == 2
     assert card.device.get_info(pyxrt.xrt_info_device.name) == SHELL
+    assert card.device.get_info(pyxrt.xrt_info_device.bdf) == "0000:00:00.0"
     assert card.device.get_xclbin_uuid().to_string() == card.uuid.to_string()
     expected = [argument.bank for argument in arguments(True) if argument.bank is not None]
     assert [card.kernel.group_id(i) for i, a in enumerate(arguments(True)) if a.bank is not None] == expected
-    other = pyxrt.device(1)
+    other = pyxrt.device("0000:00:01.0")
+    assert other.get_info(pyxrt.xrt_info_device.bdf) == "0000:00:01.0"
     uuid = other.load_xclbin(str(simulated_xclbin(TINY)))
     assert pyxrt.kernel(other, uuid, f"{KERNEL}:{{{COMPUTE_UNIT}}}").group_id(NAMES.index("image")) == 1
 

@@ -26,6 +26,9 @@ pytestmark = [pytest.mark.xrt, pytest.mark.usefixtures("two_sound_cards")]
 def test_a_card_that_is_not_there_is_refused(pyxrt: Any) -> None:
     with pytest.raises(RuntimeError, match="open device"):
         pyxrt.device(2)
+    for address in ("0000:00:02.0", "0000:01:00.0", "0000:00:00.1", "0000:00:00.0 ", "card"):
+        with pytest.raises(RuntimeError, match=rf"no card {address} is simulated, .* 2 by"):
+            pyxrt.device(address)
 
 
 def test_another_platform_is_refused(pyxrt: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -138,9 +138,22 @@ def test_an_xclbin_of_another_configuration_is_refused() -> None:
         XrtDevice(TINY, "0", simulated_xclbin(OTHER_CONFIGS["two_cores_a_side"]))
 
 
-def test_a_card_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match="no device xrt:7"):
-        XrtDevice(TINY, "7", simulated_xclbin(TINY))
+@pytest.mark.parametrize("address", ["7", "0000:00:02.0", "0000:17:00.1"])
+def test_a_card_that_is_not_there_is_refused(address: str) -> None:
+    with pytest.raises(UserError, match=f"no device xrt:{address}"):
+        XrtDevice(TINY, address, simulated_xclbin(TINY))
+
+
+def test_a_card_is_chosen_by_its_bdf() -> None:
+    xclbin = simulated_xclbin(TINY)
+    with XrtDevice(TINY, "0000:00:01.0", xclbin) as second, XrtDevice(TINY, "0", xclbin) as first:
+        for name in ("1", "00:01.0"):
+            with pytest.raises(UserError, match="busy"):
+                XrtDevice(TINY, name, xclbin)
+        for number, card in enumerate((first, second)):
+            card.load(random_params(TINY, number))
+        for number, card in enumerate((first, second)):
+            assert differing(card.read(), random_params(TINY, number)) == []
 
 
 @pytest.mark.parametrize(
