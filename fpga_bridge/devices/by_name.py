@@ -55,10 +55,11 @@ def open_device(name: str, config: ModelConfig, *, xclbin: Path | None = None, t
         return Opened(CsimDevice(config), "csim", True)
     # Here, not above: a machine without XRT does everything else.
     from fpga_bridge.devices.xrt import XrtDevice
+    from fpga_bridge.devices.xrt_sensors import is_simulated
     from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
 
     pyxrt = import_pyxrt()
-    simulated = bool(getattr(pyxrt, "ttfpga_simulated", False))
+    simulated = is_simulated(pyxrt)
     if xclbin is None:
         if not simulated:
             raise UserError(
@@ -71,8 +72,8 @@ def open_device(name: str, config: ModelConfig, *, xclbin: Path | None = None, t
     return Opened(device, f"simulated U50 {name}" if simulated else f"U50 {name}", simulated)
 
 
-def sensors_of(device: object) -> dict[str, float | None] | None:
-    """Clock, temperature and power of a card; None for what is no card."""
+def sensors_of(device: object) -> dict[str, float | bool | None] | None:
+    """Clock, temperature and power of a card, and whether it is simulated; None for what is no card."""
     read = getattr(device, "sensors", None)
     return None if read is None else asdict(read())
 

@@ -34,7 +34,7 @@ from fpga_bridge.devices.xrt_errors import (
     unwritten,
 )
 from fpga_bridge.devices.xrt_open import open_card
-from fpga_bridge.devices.xrt_sensors import EnergyMeter, Sensors, read_sensors
+from fpga_bridge.devices.xrt_sensors import EnergyMeter, Sensors, is_simulated, read_sensors
 from fpga_bridge.kernel.interface import Argument, arguments
 from fpga_bridge.memory.layout import HASH_WORDS
 from fpga_bridge.program.manifest import KEEP
@@ -124,7 +124,7 @@ class XrtDevice(KernelDevice):
 
     def energy(self) -> EnergyMeter:
         """A meter of the card's energy for a `with` block."""
-        return EnergyMeter(lambda: self.sensors().power_w)
+        return EnergyMeter(lambda: self.sensors().power_w, simulated=is_simulated(self._xrt))
 
     def close(self) -> None:
         """Lets go of the compute unit and the buffers; the parameters stay on the chip."""

@@ -1,6 +1,6 @@
 """What the card says of itself through XRT: clock, temperature, power, and the energy of a run.
 
-What it does not report is None, never zero.
+What it does not report is None, never zero. What a simulated card reports is made up, and marked so.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Sensors:
-    """One reading: the fastest clock, the FPGA's temperature, the whole card's power."""
+    """One reading: the fastest clock, the FPGA's temperature, the whole card's power.
+
+    simulated: of a card that is not there; none of the numbers is a measurement.
+    """
 
     clock_mhz: float | None
     temperature_c: float | None
     power_w: float | None
+    simulated: bool = False
 
 
 def read_sensors(pyxrt: Any, device: Any) -> Sensors:
@@ -35,7 +39,13 @@ def read_sensors(pyxrt: Any, device: Any) -> Sensors:
         clock_mhz=_positive(information(pyxrt, device, "max_clock_frequency_mhz")),
         temperature_c=temperature,
         power_w=_positive(electrical.get("power_consumption_watts")),
+        simulated=is_simulated(pyxrt),
     )
+
+
+def is_simulated(pyxrt: Any) -> bool:
+    """Whether the module drives simulated cards: ours says so, the vendor's has no such name."""
+    return bool(getattr(pyxrt, "ttfpga_simulated", False))
 
 
 def information(pyxrt: Any, device: Any, key: str) -> str | None:
@@ -50,9 +60,13 @@ class EnergyMeter:
     """Samples power while it is open: ``with EnergyMeter(read) as meter: …``, then ``meter.joules``.
 
     ``read`` gives watts or None. ``joules`` is the integral over the samples, None without two of them.
+    ``simulated``: the watts are a simulated card's, and so are the joules.
     """
 
-    def __init__(self, read: Callable[[], float | None], interval_s: float = 0.1) -> None:
+    def __init__(
+        self, read: Callable[[], float | None], interval_s: float = 0.1, *, simulated: bool = False
+    ) -> None:
+        self.simulated = simulated
         self._read = read
         self._interval = interval_s
         self._ended = threading.Event()

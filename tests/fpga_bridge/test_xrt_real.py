@@ -14,6 +14,8 @@ import pytest
 from fpga_bridge.agreement.lockstep import cosimulate
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.xrt import XrtDevice
+from fpga_bridge.devices.xrt_sensors import Sensors
+from fpga_bridge.kernel.interface import CLOCK_MHZ
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
 from tests.fpga_bridge.samples import (
     OTHER_CONFIGS,
@@ -154,6 +156,20 @@ def test_a_card_is_chosen_by_its_bdf() -> None:
             card.load(random_params(TINY, number))
         for number, card in enumerate((first, second)):
             assert differing(card.read(), random_params(TINY, number)) == []
+
+
+def test_energy_of_a_run_is_counted_and_called_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run that hangs, so that the meter sees a card at work."""
+    with XrtDevice(TINY, "0", simulated_xclbin(TINY), timeout_s=0.5) as device:
+        rest = device.sensors()
+        assert rest == Sensors(clock_mhz=CLOCK_MHZ, temperature_c=40, power_w=15, simulated=True)
+        monkeypatch.setenv("TTFPGA_SIM_FAULT", "hang")
+        with device.energy() as meter, pytest.raises(UserError, match="timeout"):
+            device.read()
+    assert meter.simulated
+    assert {watts for _, watts in meter.samples[1:]} == {25.0}
+    (began, first), (next_at, _), (ended, _) = meter.samples[0], meter.samples[1], meter.samples[-1]
+    assert meter.joules == pytest.approx((next_at - began) * (first + 25) / 2 + (ended - next_at) * 25)
 
 
 @pytest.mark.parametrize(

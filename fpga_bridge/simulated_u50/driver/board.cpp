@@ -45,10 +45,15 @@ Board* Board::at(unsigned index) {
 
 void Board::attach() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (works_) return;
-  works_ = true;
+  if (attached_) return;
+  attached_ = true;
   // Like the card, the unit never ends; between runs it sleeps.
   std::thread(&Board::work, this).detach();
+}
+
+bool Board::works() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return running_ != nullptr || (!queue_.empty() && queue_.front().hangs);
 }
 
 void Board::detach(Client* client) {

@@ -39,6 +39,8 @@ class Board {
   static unsigned count();
 
   DeviceMemory& memory() { return memory_; }
+  /// Whether a run is on the compute unit now.
+  bool works();
 
   void attach();
   void detach(Client* client);
@@ -68,7 +70,7 @@ class Board {
   std::vector<Holder> holders_;
   std::deque<Job> queue_;
   Client* running_ = nullptr;
-  bool works_ = false;
+  bool attached_ = false;
 };
 
 /// One opening of a card: what it waits for.

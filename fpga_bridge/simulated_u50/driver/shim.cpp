@@ -6,6 +6,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -19,6 +20,7 @@
 
 #include "board.hpp"
 #include "faults.hpp"
+#include "sensors.hpp"
 
 namespace {
 
@@ -73,7 +75,7 @@ struct Handle {
 // The runtime lets a program free a buffer after its card was closed. Numbers are never used twice, and a free
 // on a handle that is gone, or whose address is another's now, finds nothing.
 std::mutex open_handles_mutex;
-std::unordered_set<const void*> open_handles;
+std::unordered_set<Handle*> open_handles;
 std::atomic<unsigned> next_buffer{1};
 
 Handle* of(xclDeviceHandle handle) { return static_cast<Handle*>(handle); }
@@ -132,6 +134,13 @@ int transfer(Board* board, const Buffer& buffer, xclBOSyncDirection direction, s
 
 }  // namespace
 
+bool u50::works(const xrt_core::device* seen_by_runtime) {
+  const std::lock_guard<std::mutex> lock(open_handles_mutex);
+  return std::any_of(open_handles.begin(), open_handles.end(), [&](Handle* handle) {
+    return handle->seen_by_runtime.get() == seen_by_runtime && handle->client.board->works();
+  });
+}
+
 unsigned xclProbe() { return Board::count(); }
 
 xclDeviceHandle xclOpen(unsigned index, const char*, xclVerbosityLevel) {
@@ -146,6 +155,8 @@ xclDeviceHandle xclOpen(unsigned index, const char*, xclVerbosityLevel) {
     errno = ENODEV;
     return nullptr;
   }
+  static const bool added = (u50::add_sensors(), true);
+  static_cast<void>(added);
   auto handle = std::make_unique<Handle>(board);
   handle->seen_by_runtime = xrt_core::hwemu::get_userpf_device(handle.get(), index);
   const std::lock_guard<std::mutex> lock(open_handles_mutex);
@@ -156,7 +167,7 @@ xclDeviceHandle xclOpen(unsigned index, const char*, xclVerbosityLevel) {
 void xclClose(xclDeviceHandle handle) {
   {
     const std::lock_guard<std::mutex> lock(open_handles_mutex);
-    open_handles.erase(handle);
+    open_handles.erase(of(handle));
   }
   delete of(handle);
 }
@@ -208,7 +219,7 @@ xclBufferHandle xclAllocUserPtrBO(xclDeviceHandle handle, void* pointer, size_t 
 void xclFreeBO(xclDeviceHandle handle, xclBufferHandle number) {
   Buffer freed{};
   const std::lock_guard<std::mutex> open(open_handles_mutex);
-  if (open_handles.count(handle) == 0) return;
+  if (open_handles.count(of(handle)) == 0) return;
   {
     const std::lock_guard<std::mutex> lock(of(handle)->mutex);
     const auto found = of(handle)->buffers.find(number);
