@@ -78,8 +78,10 @@ def import_pyxrt() -> ModuleType:
         return module
 
 
-def simulated_xrt() -> Path:
+def simulated_xrt(extra: tuple[str, ...] = ()) -> Path:
     """The folder for $XILINX_XRT, whose lib/libxrt_core.so.2 is our driver layer.
+
+    extra: more options of the compiler, such as those of a memory checker.
 
     Raises:
         UserError: no compiler, no XRT to build against, or the compiler refuses.
@@ -93,7 +95,7 @@ def simulated_xrt() -> Path:
         f"-DTTFPGA_CLOCK_MHZ={CLOCK_MHZ}",
     )
     content = [*sources, *sorted(here.glob("*.hpp")), archive]
-    target = _cached((*FLAGS, *defines, *OBJECTS, REQUESTS), content) / "lib" / "libxrt_core.so.2"
+    target = _cached((*FLAGS, *extra, *defines, *OBJECTS, REQUESTS), content) / "lib" / "libxrt_core.so.2"
     if not target.is_file():
         with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
             _run("ar", ["ar", "x", str(archive), *OBJECTS], scratch)
@@ -101,7 +103,7 @@ def simulated_xrt() -> Path:
             objects = [str(Path(scratch, name)) for name in OBJECTS]
             # -Bsymbolic: our functions, not those of another driver layer in the process.
             linking = ("-Wl,-Bsymbolic", "-Wl,--no-undefined", f"-l:{RUNTIME}", "-ldl", "-pthread")
-            _compile("the driver layer", [*defines, *map(str, sources), *objects, *linking], target)
+            _compile("the driver layer", [*extra, *defines, *map(str, sources), *objects, *linking], target)
     return target.parent.parent
 
 
