@@ -127,19 +127,40 @@ class Compare:
 
 
 def draw_drift(findings: list[Finding], title: str, path: Path) -> None:
-    """Parameter error by step, a line for each device.
+    """Parameter error by step, and below by how much it is another than the first device's: a line for each.
 
     Raises:
         UserError: matplotlib is missing, or the file can't be written.
     """
-    figure, axes = subplots(figsize=(8, 5))
-    # Devices of one kernel lie on each other: wider below, narrower above, so that all are seen.
+    figure, (error, other) = subplots(
+        2, 1, figsize=(8, 7), sharex=True, gridspec_kw={"height_ratios": [2, 1]}
+    )
     present = [finding for finding in findings if finding.drift]
     for rank, finding in enumerate(present):
-        width = 1.5 + 1.5 * (len(present) - 1 - rank)
-        axes.plot([*finding.drift], [*finding.drift.values()], label=finding.device, linewidth=width)
-    axes.set(xlabel="SGD step", ylabel="‖parameters − float64‖ / ‖float64‖", yscale="log", title=title)
-    axes.legend()
+        steps, drift = [*finding.drift], np.array([*finding.drift.values()])
+        reference = np.array([*present[0].drift.values()])
+        # Lines that lie on each other: wide and solid below, narrow and broken above, so that all are seen.
+        twin = next((f.device for f in present[:rank] if f.drift == finding.drift), None)
+        look = {
+            "label": finding.device if twin is None else f"{finding.device}, equal to {twin}",
+            "linewidth": 1.5 if twin else max(4 - rank, 2),
+            "linestyle": "--" if twin else "-",
+            "marker": "osD^v"[rank % 5],
+            "markersize": 5,
+            # Few of them, each device's elsewhere.
+            "markevery": (rank * (1 + len(steps) // 40) % len(steps), 1 + len(steps) // 10),
+        }
+        error.plot(steps, drift, **look)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            other.plot(steps, 100 * (drift / reference - 1), **look)
+    error.axhline(2.0**-24, color="grey", linestyle=":", label="float32 rounds to 2⁻²⁴")
+    error.set(ylabel="‖parameters − float64‖ / ‖float64‖", yscale="log", title=title)
+    first = present[0].device if present else "none"
+    other.set(xlabel="SGD step, one sentence each", ylabel=f"% above {first}")
+    other.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (error, other):
+        axes.grid(which="both", alpha=0.25)
+    error.legend()
     save(figure, path, "--picture")
 
 
@@ -163,7 +184,8 @@ def _jax_device(platform: str) -> Any:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"JAX has no {platform} here ({reason}); install JAX for it, or leave it out"
+            f"JAX has no {platform} here ({reason}); install JAX for it"
+            f" (pip install 'ttjax-fpga[{platform}]'), or leave it out"
         ) from None
 
 

@@ -125,6 +125,37 @@ def test_the_table_names_every_device_and_why_one_is_absent(capsys: pytest.Captu
     assert report["data"]["synthetic"] is True and "SYNTHETIC" in said
 
 
+def test_a_gpu_has_its_row_where_jax_sees_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a GPU that is told to be there, the processor in its place, and of one that isn't."""
+    devices = jax.devices
+    command = [*COMPARE, "--json", "out.json", "--devices", "jax-gpu"]
+    asked: list[str | None] = []
+
+    def a_gpu(platform: str | None = None) -> list[Any]:
+        asked.append(platform)
+        return devices("cpu")
+
+    def no_gpu(platform: str | None = None) -> list[Any]:
+        if platform == "gpu":
+            raise RuntimeError("Unknown backend: 'gpu' requested")
+        return devices(platform)
+
+    monkeypatch.setattr(jax, "devices", a_gpu)
+    assert main(command) == 0
+    assert "gpu" in asked
+    (gpu,) = json.loads(Path("out.json").read_text())["devices"]
+    assert gpu["device"].startswith("jax-gpu (") and gpu["absent"] is None
+    assert [*gpu["drift"]] == ["1", "2", "3"] and "absent" not in capsys.readouterr().out
+    monkeypatch.setattr(jax, "devices", no_gpu)
+    assert main([*command, "csim"]) == 0
+    gpu, _ = json.loads(Path("out.json").read_text())["devices"]
+    assert (gpu["device"], gpu["drift"]) == ("jax-gpu", {})
+    assert "jax-gpu absent: JAX has no gpu here (Unknown backend" in capsys.readouterr().out
+    assert "pip install 'ttjax-fpga[gpu]'" in gpu["absent"]
+
+
 def test_all_absent_is_a_failure_not_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*COMPARE, "--devices", "xrt:7"]) == 1
     assert "xrt:7 absent" in capsys.readouterr().out
@@ -181,6 +212,8 @@ def test_a_picture_is_drawn_or_the_missing_library_named(
 
     findings: list[Any] = [
         Finding("csim", parameter_error=1e-7, drift={1: 1e-8, 2: 1e-7}),
+        Finding("jax-cpu", parameter_error=1e-7, drift={1: 0.0, 2: 1e-7}),
+        Finding("xrt:1", parameter_error=1e-7, drift={1: 1e-8, 2: 1e-7}),
         Finding("xrt:0", absent="no card"),
     ]
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -189,4 +222,7 @@ def test_a_picture_is_drawn_or_the_missing_library_named(
     monkeypatch.undo()
     pytest.importorskip("matplotlib", reason="the plot extra is not installed")
     draw_drift(findings, "title", tmp_path / "drift.svg")
-    assert "csim" in (tmp_path / "drift.svg").read_text()
+    drawn = (tmp_path / "drift.svg").read_text()
+    assert "xrt:1, equal to csim" in drawn and "jax-cpu" in drawn and "xrt:0" not in drawn
+    draw_drift(findings[::-1][2:3], "zero first", tmp_path / "drift.svg")
+    draw_drift(findings[3:], "none", tmp_path / "drift.svg")
