@@ -14,7 +14,6 @@ from fpga_bridge.kernel.interface import (
     KERNEL,
     PLATFORM,
     SHELL_PREFIX,
-    TOOLS,
     arguments,
 )
 from ttjax import UserError
@@ -27,14 +26,6 @@ _WRONG_PLATFORM = ("interface uuid", "shell", "vbnv", "platform", "dsa")
 
 class MissingXrt(UserError):
     """There is no runtime or no device: the machine has no card to drive."""
-
-
-def no_pyxrt(error: ImportError) -> MissingXrt:
-    """Neither the vendor's Python module nor one of our own."""
-    return MissingXrt(
-        f"no XRT here: pyxrt can't be imported ({error}); on the card's machine install XRT {TOOLS} and"
-        " source its setup.sh, without a card see docs/card.md on the simulated U50"
-    )
 
 
 @contextmanager

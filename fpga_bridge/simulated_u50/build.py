@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from fpga_bridge.devices.xrt_errors import MissingXrt
 from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, write_atomically
 from fpga_bridge.kernel.interface import CLOCK_MHZ, PLATFORM, SHELL
 from fpga_bridge.program.manifest import make_manifest
@@ -42,7 +43,10 @@ OBJECTS = (
 )
 # Its table of what a device answers to, local there: the driver layer adds its sensors.
 REQUESTS = "_ZN12_GLOBAL__N_1L9query_tblE"
-INSTALL = "install XRT (Debian: apt install libxrt1 libxrt-dev uuid-dev)"
+INSTALL = (
+    "on a card's machine source XRT's setup.sh, which brings the vendor's pyxrt; without a card install XRT"
+    " for the simulated U50 (Debian: apt install libxrt1 libxrt-dev uuid-dev)"
+)
 
 _importing = threading.Lock()
 
@@ -53,7 +57,8 @@ def import_pyxrt() -> ModuleType:
     Ours has the attribute ``ttfpga_simulated``. It must be imported before anything else loads XRT.
 
     Raises:
-        UserError: neither is there, and ours can't be built.
+        MissingXrt: neither is there, and what ours is built with is missing.
+        UserError: ours can't be built.
     """
     with _importing:
         try:
@@ -84,7 +89,8 @@ def simulated_xrt(extra: tuple[str, ...] = ()) -> Path:
     extra: more options of the compiler, such as those of a memory checker.
 
     Raises:
-        UserError: no compiler, no XRT to build against, or the compiler refuses.
+        MissingXrt: no XRT to build against.
+        UserError: no compiler, or it refuses.
     """
     here = Path(__file__).parent / "driver"
     sources = sorted(here.glob("*.cpp"))
@@ -111,16 +117,17 @@ def build_binding() -> Path:
     """Our pyxrt, for this Python.
 
     Raises:
-        UserError: no compiler, no XRT, no pybind11 or no headers of Python to build with.
+        MissingXrt: no XRT, no pybind11 or no headers of Python to build with.
+        UserError: no compiler, or it refuses.
     """
     _archive()
     try:
         pybind11 = importlib.import_module("pybind11")
     except ModuleNotFoundError:
-        raise UserError("no pybind11 to build pyxrt with: pip install 'ttjax-fpga[xrt]'") from None
+        raise MissingXrt("no pybind11 to build pyxrt with: pip install 'ttjax-fpga[xrt]'") from None
     python = Path(sysconfig.get_path("include"))
     if not (python / "Python.h").is_file():
-        raise UserError(
+        raise MissingXrt(
             f"no Python.h in {python}: install Python's headers (Debian: apt install python3-dev)"
         )
     source = Path(__file__).parent / "pyxrt_binding.cpp"
@@ -146,13 +153,13 @@ def simulated_xclbin(config: ModelConfig) -> Path:
 def _archive() -> Path:
     """The runtime's archive of objects, after a check that the rest is there too."""
     if not (HEADERS / "xrt" / "xrt_kernel.h").is_file():
-        raise UserError(f"no XRT headers in {HEADERS}: {INSTALL}")
+        raise MissingXrt(f"no XRT headers in {HEADERS}: {INSTALL}")
     if not Path("/usr/include/uuid/uuid.h").is_file():
-        raise UserError(f"no uuid/uuid.h, which XRT's headers include: {INSTALL}")
+        raise MissingXrt(f"no uuid/uuid.h, which XRT's headers include: {INSTALL}")
     machine = sysconfig.get_config_var("MULTIARCH") or f"{os.uname().machine}-linux-gnu"
     archive = Path("/usr/lib") / machine / ARCHIVE
     if not archive.is_file() or ctypes.util.find_library("xrt_coreutil") is None:
-        raise UserError(f"no {archive.name} or no {RUNTIME} in {archive.parent}: {INSTALL}")
+        raise MissingXrt(f"no {archive.name} or no {RUNTIME} in {archive.parent}: {INSTALL}")
     return archive
 
 

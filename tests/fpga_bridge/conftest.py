@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
+from fpga_bridge.devices.xrt_errors import MissingXrt
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
 from tests.fpga_bridge.samples import TINY
 from tests.fpga_bridge.simulated_card import Card
-from ttjax import UserError
 
 
 @pytest.fixture(scope="session")
 def pyxrt() -> Any:
     try:
         module = import_pyxrt()
-    except UserError as error:
+    except MissingXrt as error:
         pytest.skip(str(error))
     if not getattr(module, "ttfpga_simulated", False):
         pytest.skip("the vendor's pyxrt is installed: these tests are of the simulated card")

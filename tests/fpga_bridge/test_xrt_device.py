@@ -6,6 +6,7 @@ What the real runtime does with it is in test_xrt_real.py.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import numpy as np
 import pytest
 
 from fpga_bridge.agreement.lockstep import cosimulate
+from fpga_bridge.cli import main
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.xrt import XrtDevice
+from fpga_bridge.devices.xrt_errors import MissingXrt
 from fpga_bridge.devices.xrt_sensors import EnergyMeter
 from fpga_bridge.kernel.interface import arguments
+from fpga_bridge.simulated_u50 import build as simulation
 from tests.fpga_bridge.fake_pyxrt import Card, Direction, State, make_pyxrt
 from tests.fpga_bridge.samples import (
     OTHER_CONFIGS,
@@ -287,6 +291,26 @@ def test_after_a_timeout_or_a_close_the_device_is_refused(xclbin: Path) -> None:
     device.close()
     with pytest.raises(UserError, match="closed"):
         device.read()
+
+
+def test_a_machine_without_xrt_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the vendor's module nor what ours is built with; then a vendor's that can't be loaded."""
+    command = ["cosim", "--preset", "tiny", "--data", "travel", "--steps", "1", "--device", "xrt:0"]
+    monkeypatch.setitem(sys.modules, "pyxrt", None)
+    monkeypatch.setattr(simulation, "HEADERS", tmp_path)
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: no XRT headers in {tmp_path}: ") and said.count("\n") == 1
+    assert "source XRT's setup.sh" in said and "apt install libxrt1 libxrt-dev uuid-dev" in said
+    with pytest.raises(MissingXrt):
+        simulation.import_pyxrt()
+    (tmp_path / "pyxrt.py").write_text("raise ImportError('libxrt_coreutil.so.2: no such file')")
+    monkeypatch.delitem(sys.modules, "pyxrt")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(command) == 2
+    assert "the installed pyxrt can't be imported (libxrt_coreutil" in capsys.readouterr().err
 
 
 def test_sensors_are_absent_not_zero(xclbin: Path) -> None:

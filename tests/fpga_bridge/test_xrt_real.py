@@ -14,6 +14,7 @@ import pytest
 from fpga_bridge.agreement.lockstep import cosimulate
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.xrt import XrtDevice
+from fpga_bridge.devices.xrt_errors import MissingXrt
 from fpga_bridge.devices.xrt_sensors import Sensors
 from fpga_bridge.kernel.interface import CLOCK_MHZ
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
@@ -41,7 +42,7 @@ def runtime() -> None:
     patch.setenv("TTFPGA_SIM_DEVICES", "2")
     try:
         pyxrt = import_pyxrt()
-    except UserError as error:
+    except MissingXrt as error:
         pytest.skip(f"no XRT: {error}")
     if not getattr(pyxrt, "ttfpga_simulated", False):
         pytest.skip("the vendor's pyxrt is here: these tests are for the simulated U50")
