@@ -14,6 +14,10 @@ from ttjax import Batch, Logits, ModelConfig, Params, UserError
 Trace = dict[str, Float[np.ndarray, "..."]]
 
 
+class MissingXrt(UserError):
+    """There is no runtime or no device: the machine has no card to drive."""
+
+
 @dataclass(frozen=True)
 class StepResult:
     """Losses of one SGD step and, if asked for, every trace point by name in order of execution."""

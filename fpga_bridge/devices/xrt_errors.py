@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fpga_bridge.device import MissingXrt
 from fpga_bridge.kernel.interface import (
     COMPUTE_UNIT,
     KERNEL,
@@ -22,10 +23,6 @@ from ttjax import UserError
 _OF_XRT = (RuntimeError, OSError, ValueError)
 _BUSY = ("busy", "resource temporarily", "exclusive", "in use", "operation not permitted")
 _WRONG_PLATFORM = ("interface uuid", "shell", "vbnv", "platform", "dsa")
-
-
-class MissingXrt(UserError):
-    """There is no runtime or no device: the machine has no card to drive."""
 
 
 @contextmanager

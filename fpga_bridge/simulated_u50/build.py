@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from fpga_bridge.devices.xrt_errors import MissingXrt
+from fpga_bridge.device import MissingXrt
 from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, write_atomically
 from fpga_bridge.kernel.interface import CLOCK_MHZ, PLATFORM, SHELL
 from fpga_bridge.program.manifest import make_manifest

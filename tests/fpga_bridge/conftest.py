@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fpga_bridge.devices.xrt_errors import MissingXrt
+from fpga_bridge.device import MissingXrt
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
 from tests.fpga_bridge.samples import TINY
 from tests.fpga_bridge.simulated_card import Card

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fpga_bridge.devices.xrt import XrtDevice
 from fpga_bridge.kernel.build import find_compiler
 from fpga_bridge.simulated_u50 import simulated_xrt
-from fpga_bridge.xrt import XrtDevice
 from tests.fpga_bridge.samples import TINY, random_params, sentences
 
 pytestmark = [pytest.mark.xrt, pytest.mark.usefixtures("two_sound_cards")]

@@ -5,7 +5,6 @@ What the real runtime does with it is in test_xrt_real.py.
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from pathlib import Path
@@ -16,10 +15,9 @@ import pytest
 
 from fpga_bridge.agreement.lockstep import cosimulate
 from fpga_bridge.cli import main
+from fpga_bridge.device import MissingXrt
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.xrt import XrtDevice
-from fpga_bridge.devices.xrt_errors import MissingXrt
-from fpga_bridge.devices.xrt_sensors import EnergyMeter
 from fpga_bridge.kernel.interface import arguments
 from fpga_bridge.simulated_u50 import build as simulation
 from tests.fpga_bridge.fake_pyxrt import Card, Direction, State, make_pyxrt
@@ -311,42 +309,6 @@ def test_a_machine_without_xrt_says_what_to_do(
     monkeypatch.syspath_prepend(tmp_path)
     assert main(command) == 2
     assert "the installed pyxrt can't be imported (libxrt_coreutil" in capsys.readouterr().err
-
-
-def test_sensors_are_absent_not_zero(xclbin: Path) -> None:
-    with opened(Card(TINY), xclbin) as device:
-        found = device.sensors()
-        assert (found.clock_mhz, found.temperature_c, found.power_w) == (None, None, None)
-        with device.energy() as meter:
-            pass
-        assert meter.joules is None
-    info = {
-        "thermal": json.dumps(
-            {
-                "thermals": [
-                    {"location_id": "pcb_top_front", "temp_C": "31", "is_present": "true"},
-                    {"location_id": "fpga0", "temp_C": "44", "is_present": "true"},
-                ]
-            }
-        ),
-        "electrical": json.dumps({"power_consumption_watts": "21.5"}),
-        "max_clock_frequency_mhz": "100",
-    }
-    with opened(Card(TINY, info=info), xclbin) as device:
-        found = device.sensors()
-        assert (found.clock_mhz, found.temperature_c, found.power_w) == (100.0, 44.0, 21.5)
-        with device.energy() as meter:
-            pass
-        assert meter.joules is not None and meter.joules > 0
-    info["electrical"] = json.dumps({"power_consumption_watts": "N/A"})
-    with opened(Card(TINY, info=info), xclbin) as device:
-        assert device.sensors().power_w is None
-
-
-def test_energy_is_the_integral_of_the_samples() -> None:
-    meter = EnergyMeter(lambda: None)
-    meter.samples = [(0.0, 10.0), (1.0, 20.0), (3.0, 20.0)]
-    assert meter.joules == 15.0 + 40.0
 
 
 def test_the_interface_is_the_signature_of_the_kernel() -> None:

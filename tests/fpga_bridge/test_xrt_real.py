@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from fpga_bridge.agreement.lockstep import cosimulate
+from fpga_bridge.device import MissingXrt
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.xrt import XrtDevice
-from fpga_bridge.devices.xrt_errors import MissingXrt
 from fpga_bridge.devices.xrt_sensors import Sensors
 from fpga_bridge.kernel.interface import CLOCK_MHZ
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
