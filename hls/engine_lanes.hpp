@@ -2,6 +2,7 @@
 // hardware stands here once; what feeds it depends on the mode.
 #pragma once
 
+#include "adder_tree.hpp"
 #include "engine_tiles.hpp"
 #include "meter.hpp"
 
@@ -10,7 +11,6 @@ namespace ttfpga {
 /// A function of the engine that g++ makes a copy of for each mode (see engine.hpp).
 #define TTFPGA_FOR_MODE __attribute__((always_inline)) inline
 
-constexpr int levels_of(int n) { return n <= 1 ? 0 : 1 + levels_of((n + 1) / 2); }
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 constexpr int kLevels = larger(levels_of(kTileRows), levels_of(kTileLanes));
 

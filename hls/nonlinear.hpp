@@ -2,6 +2,7 @@
 // backward, on kNonlinearLanes lanes of one pipelined loop.
 #pragma once
 
+#include "adder_tree.hpp"
 #include "meter.hpp"
 #include "nonlinear_lanes.hpp"
 
@@ -37,8 +38,8 @@ constexpr int kSlotLabels = 1;
 // - kLogDrain, from the sums to their logarithm, which starts with the trip: 10 multiplications and 11
 //   additions up to the exponential's end, the tree and the sum. None takes longer than an addition.
 // - kTotalDrain, from the last row's loss to the mean: the loss is 5 additions later than the dividend.
-constexpr int kDrain = (nonlinear_levels(kNonlinearLanes) + 1) * kSumDistance;
-constexpr int kLogDrain = (22 + nonlinear_levels(kNonlinearLanes)) * kSumDistance;
+constexpr int kDrain = (levels_of(kNonlinearLanes) + 1) * kSumDistance;
+constexpr int kLogDrain = (22 + levels_of(kNonlinearLanes)) * kSumDistance;
 constexpr int kTotalDrain = 5 * kSumDistance;
 
 static_assert(kNonlinearLanes >= 2, "the joint loss is the sum of two lanes");
@@ -196,7 +197,7 @@ NONLINEAR:
     nonlinear_lanes(mode, given, x, dy, summed, out);
 
     if (op == kTanh && absolute_f32(x[0]) < 0.5625f) out[0] = tanh_near_zero(x[0]);
-    const float sum_so_far = (turn > 0 ? sum : 0.0f) + sum_of_lanes(summed);
+    const float sum_so_far = (turn > 0 ? sum : 0.0f) + AdderTree<kNonlinearLanes>::sum(summed);
     if (joins) out[0] = sum_so_far;
     if (active && sums_up) sums[number] = sum_so_far;
     if (active && finds) {

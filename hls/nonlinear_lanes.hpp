@@ -11,13 +11,6 @@ constexpr float kGeluLinear = 1.59576912f;  // 2 sqrt(2/pi)
 constexpr float kGeluCubic = 0.0713548163f;  // 2 sqrt(2/pi) 0.044715
 constexpr float kGeluCubicSlope = 0.214064449f;  // 3 times that: (2 u)' = kGeluLinear + kGeluCubicSlope x^2
 
-/// Levels of a tree that joins n lanes.
-constexpr int nonlinear_levels(int n) {
-  int levels = 0;
-  for (; n > 1; n = (n + 1) / 2) ++levels;
-  return levels;
-}
-
 /// The setting of a multiplexer that stays for a pass: all bits or none. Made once, so that simulated lanes
 /// need not make a mask of it in every trip.
 using Setting = std::uint32_t;
@@ -125,22 +118,6 @@ inline float tanh_near_zero(float x) {
   p = (p * z) + 1.33324519e-1f;
   p = (p * z) - 3.33333135e-1f;
   return x + (x * (z * p));
-}
-
-/// Sum of the lanes as a balanced tree; spoils them.
-inline float sum_of_lanes(float (&value)[kNonlinearLanes]) {
-#pragma HLS INLINE
-SUM_LEVEL:
-  for (int n = kNonlinearLanes; n > 1; n = (n + 1) / 2) {
-#pragma HLS UNROLL
-    const int half = (n + 1) / 2;
-  SUM_LANE:
-    for (int lane = 0; lane < n / 2; ++lane) {
-#pragma HLS UNROLL
-      value[lane] += value[half + lane];
-    }
-  }
-  return value[0];
 }
 
 /// The highest of the first `count` lanes and of `highest`, as a balanced tree.

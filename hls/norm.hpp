@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "adder_tree.hpp"
 #include "arrays.hpp"
 #include "meter.hpp"
 #include "program.hpp"
@@ -44,13 +45,6 @@ enum NormPass { kMeanPass, kVariancePass, kSumsPass, kApplyPass };
 
 constexpr int kNormChunks = (kNormWidth + kNormLanes - 1) / kNormLanes;
 
-/// Levels of an adder tree of n inputs.
-constexpr int norm_tree_levels(int n) {
-  int levels = 0;
-  for (; n > 1; n = (n + 1) / 2) ++levels;
-  return levels;
-}
-
 // A lane has 3 multipliers and 3 adders (one for the residual), and a place in two adder trees. Each row sum
 // adds its tree's result to one of kSumDistance partial sums and joins them: 1 + (kSumDistance - 1) adders.
 // Once a row: mean, slope and slope * inverse (3 multiplications); variance + kNormEps, its root, 1 / root.
@@ -59,7 +53,7 @@ constexpr int norm_tree_levels(int n) {
 constexpr Pipeline kNormPipeline = {
     "norm",
     1,
-    {3, 4 + norm_tree_levels(kNormLanes) + norm_tree_levels(kSumDistance), 1, 1, 1},
+    {3, 4 + levels_of(kNormLanes) + levels_of(kSumDistance), 1, 1, 1},
     {3 * kNormLanes + 3, 3 * kNormLanes + 2 * (kNormLanes - 1) + 2 * kSumDistance + 1, 2, 1, 0},
 };
 
@@ -91,38 +85,12 @@ inline int norm_trips(int pass, int rows, int chunks, bool trains) {
   return pass == kMeanPass ? 2 * first + apply : pass == kSumsPass ? first + apply : apply;
 }
 
-/// An adder tree: each level adds the upper half of its values to the lower; an odd one is left over.
-template <int kN>
-struct NormTree {
-  static float sum(const float (&value)[kN]) {
-#pragma HLS INLINE
-    constexpr int kHalf = (kN + 1) / 2;
-    float next[kHalf];
-#pragma HLS ARRAY_PARTITION variable = next complete
-    if (kN % 2 == 1) next[kHalf - 1] = value[kHalf - 1];
-  NORM_TREE:
-    for (int i = 0; i < kN / 2; ++i) {
-#pragma HLS UNROLL
-      next[i] = value[i] + value[i + kHalf];
-    }
-    return NormTree<kHalf>::sum(next);
-  }
-};
-
-template <>
-struct NormTree<1> {
-  static float sum(const float (&value)[1]) {
-#pragma HLS INLINE
-    return value[0];
-  }
-};
-
 /// Adds a trip's values to a row sum: to the partial sum whose turn it is, which was last added to
 /// kSumDistance trips ago; the first kSumDistance trips of a row replace.
 inline void norm_add(const float (&value)[kNormLanes], int turn, bool first, float (&partial)[kSumDistance]) {
 #pragma HLS INLINE
   const float before = first ? 0.0f : partial[turn];
-  partial[turn] = before + NormTree<kNormLanes>::sum(value);
+  partial[turn] = before + AdderTree<kNormLanes>::sum(value);
 }
 
 /// A row sum: its first `used` partial sums.
@@ -135,7 +103,7 @@ NORM_JOIN:
 #pragma HLS UNROLL
     value[turn] = turn < used ? partial[turn] : 0.0f;
   }
-  return NormTree<kSumDistance>::sum(value);
+  return AdderTree<kSumDistance>::sum(value);
 }
 
 /// Executes kNormForward, kNormAgain or kNormBackward.

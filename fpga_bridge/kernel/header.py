@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from fpga_bridge.memory.banks import SLOT_MEMORIES, WORD_BITS, bank_shapes
-from fpga_bridge.memory.layout import HASH_WORDS, MAX_LANES, pitch_of
+from fpga_bridge.memory.layout import HASH_WORDS, pitch_of
 from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from fpga_bridge.program.instructions import NONE, Instruction, Operand, Program
@@ -95,12 +95,10 @@ def _dimensions(memory: MemoryMap) -> Iterator[str]:
     yield _int("kMaxRows", config.n_heads * config.seq_len)
     yield _int("kEmbedCores", len(config.vocab_modes))
     yield _array("kVocabModes", config.vocab_modes)
-    yield _int("kMaxVocabMode", max(config.vocab_modes))
 
 
 def _accelerator(accelerator: Accelerator) -> Iterator[str]:
-    yield "// The accelerator: float32 elements of a word, the engine's tile, lanes of the other units."
-    yield _int("kWordLanes", MAX_LANES)
+    yield "// The accelerator: the engine's tile, trips between additions to a sum, lanes of the other units."
     yield _int("kTileRows", accelerator.tile_rows)
     yield _int("kTileLanes", accelerator.tile_lanes)
     yield _int("kSumDistance", accelerator.sum_distance)

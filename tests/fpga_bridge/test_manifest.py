@@ -166,7 +166,6 @@ def constants(config: ModelConfig) -> dict[str, str]:
         "kNormWidth": config.d_model,
         "kMaxRows": config.n_heads * config.seq_len,
         "kEmbedCores": len(config.vocab_modes),
-        "kMaxVocabMode": max(config.vocab_modes),
         "kImageWords": manifest.layout.image_words,
         "kTraceWords": manifest.words,
     }
