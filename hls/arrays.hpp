@@ -57,21 +57,23 @@ static float* const kArrays[] = {TTFPGA_ARRAYS(TTFPGA_ADDRESS)};
 /// `count` elements of the array of that number from element `at` on; zero in the lanes beyond.
 template <int kLanes>
 void read(int array, int at, int count, float (&to)[kLanes]) {
-  // A whole word apart, which g++ moves as a vector.
+  // A whole word apart, and counted from its beginning, which g++ moves as a vector.
+  const float* const from = kArrays[array] + at;
   if (count == kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) to[lane] = kArrays[array][at + lane];
+    for (int lane = 0; lane < kLanes; ++lane) to[lane] = from[lane];
   } else {
-    copy_in(kArrays[array], at, count, to);
+    copy_in(from, 0, count, to);
   }
 }
 
 /// The first `count` lanes into the array of that number from element `at` on.
 template <int kLanes>
 void write(int array, int at, int count, const float (&from)[kLanes]) {
+  float* const to = kArrays[array] + at;
   if (count == kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) kArrays[array][at + lane] = from[lane];
+    for (int lane = 0; lane < kLanes; ++lane) to[lane] = from[lane];
   } else {
-    copy_out(from, at, count, kArrays[array]);
+    copy_out(from, 0, count, to);
   }
 }
 #endif
