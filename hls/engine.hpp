@@ -2,7 +2,7 @@
 // sum over r, c of narrow[r] tile[r][c] wide[c]: given two of the three, its derivative by the third.
 #pragma once
 
-#include "engine_lanes.hpp"
+#include "engine_state.hpp"
 
 namespace ttfpga {
 
@@ -16,75 +16,25 @@ namespace ttfpga {
 // A trip is one row s against one tile: kTileRows narrow and kTileLanes wide elements. The next tile is
 // loaded, or the last sums are stored, in the shadow of the stream. Nothing is transposed in memory: a tile
 // that lies there by columns changes hands on its way into the registers.
-//
-// A result that takes part in a further sum comes at least kSumDistance trips after the one before, so that
-// the adder's latency doesn't stall the loop: rows of the stream lie between them or, in kToTile, other
-// tiles, and partial sums of one tile, which take turns.
-
-constexpr int kTurns = 2 * kSumDistance;  // sums that take turns, at most
-
-/// Tiles whose sums grow side by side in kToTile, from `first` on, each in `partials` sums.
-struct Turns {
-  TileAt first;
-  int tiles, partials;
-};
-
-/// Partial sums of each tile that hold anything.
-inline int partials_used(const Turns& turns, int stream) {
-#pragma HLS INLINE
-  return turns.partials < stream ? turns.partials : stream;
-}
-
-/// The tiles that take turns next, of `left` that are still to do.
-inline Turns take_turns(const TileAt& first, int left) {
-#pragma HLS INLINE
-  const int tiles = left < kSumDistance ? left : kSumDistance;
-  return {first, tiles, tiles == 0 ? 0 : (kSumDistance + tiles - 1) / tiles};
-}
-
-/// The engine's registers, and where in a contraction it is.
-struct EngineState {
-  // Two tiles: one in use, one on its way in. Two sets of sums: one growing, one on its way out.
-  float tile[2][kTile];
-  float slots[2][kTurns][kTile];
-  float column_sums[2][kTurns][kTileLanes];
-  float part_sums[kMaxParts + 1][kTileLanes];  // of a tile that leaves; after its parts, its columns' sums
-  // Sums over several tiles, by row of the stream (and tile of the result).
-  float sums[kSumDepth][kTileLanes];
-
-  Tiling tiling;
-  int stream;                    // rows of it
-  int now;                       // the tile, or the set of sums, in use
-  TileAt at, moving;             // the tile that is multiplied, and the one that moves
-  Turns turns, leaving;          // kToTile: tiles whose sums grow, and those whose sums leave
-  TileAt after_turns;            // the tile that begins the next turns
-  int to_do;                     // tiles, of all batches, whose stream has not begun
-  int row, turn, wait;           // where in the stream
-  int part, partial, part_wait;  // where in the transfer
-  int leaving_turn;
-};
 
 /// Executes trip `row` of the stream on the current tile.
 TTFPGA_FOR_MODE void engine_stream(int op, const Instruction& job, const Sentence& sentence, EngineState& c) {
 #pragma HLS INLINE
   const bool to_tile = op == kToTile, to_wide = op == kToWide;
   const Operand &narrow_at = job.operand[kNarrow], &wide_at = job.operand[kWide];
-  const int row0 = c.at.row_tile * kTileRows, col0 = c.at.col_tile * kTileLanes;
-  const int rows = c.tiling.rows_of(c.at), cols = c.tiling.cols_of(c.at);
-  const int number = batch_number(job, c.at.batch, sentence);
-  const int narrow0 = batch_base(narrow_at, number, sentence) + c.row * narrow_at.row + row0;
-  const int wide0 = batch_base(wide_at, number, sentence) + c.row * wide_at.row + col0;
-  float narrow[kTileRows] = {}, wide[kTileLanes] = {}, product[kTile];
-  if (to_tile || to_wide) read(narrow_at.array, narrow0, rows, narrow);
-  if (to_tile || !to_wide) read(wide_at.array, wide0, cols, wide);
+  if (c.row == 0) c.visits[c.turn] = visit_of(op, job, sentence, c);
+  const Visit& visit = c.visits[c.turn];
+  const int narrow0 = visit.narrow + c.row * narrow_at.row, wide0 = visit.wide + c.row * wide_at.row;
+  float narrow[kTileRows] = {}, wide[kTileLanes] = {}, product[kSums];
+  if (to_tile || to_wide) read(narrow_at.array, narrow0, visit.rows, narrow);
+  if (to_tile || !to_wide) read(wide_at.array, wide0, visit.cols, wide);
   scale_narrow(job.scale, narrow);
-  multiply(op, narrow, wide, c.tile[c.now], product);
 
-  const int slot = c.turn * c.turns.partials + (to_tile ? c.row % c.turns.partials : 0);
+  const int slot = c.turn * c.turns.partials + c.partial_turn;
   const bool first_of_slot = c.row < c.turns.partials;
-  add_products(op, product, c.slots[c.now][slot], first_of_slot);
+  multiply_add(op, narrow, wide, c.tile[c.now], first_of_slot, c.slots[c.now][slot], product);
   if (to_tile) {
-    if (job.operand[kColumnSums].array != kNone && c.at.row_tile == 0) {
+    if (visit.sums_columns) {
       float columns[kTileLanes];
     COLUMNS:
       for (int lane = 0; lane < kTileLanes; ++lane) {
@@ -101,21 +51,16 @@ TTFPGA_FOR_MODE void engine_stream(int op, const Instruction& job, const Sentenc
     return;
   }
 
-  // A sum over the tiles of a contraction and, of tokens of one digit, over these.
-  const int summed = to_wide ? c.at.row_tile : c.at.col_tile;
-  const int n_summed = to_wide ? c.tiling.row_tiles() : c.tiling.col_tiles();
-  const bool first = summed == 0 && begins_sum(job, c.at.batch, sentence);
-  const bool last = summed == n_summed - 1 && ends_sum(job, c.at.batch, sentence);
-  const int result = to_wide ? c.at.col_tile : c.at.row_tile;
-  const int sum = job.order == kNone ? c.row : result * c.stream + c.row;
+  TileTree<kTileRows / 2, kTileLanes / 2>::add(op, product);
+  const int sum = visit.sum + c.row;
   float total[kTileLanes];
 TOTAL:
   for (int lane = 0; lane < kTileLanes; ++lane) {
 #pragma HLS UNROLL
-    total[lane] = to_wide ? product[lane] : lane < kTileRows ? product[lane * kTileLanes] : 0.0f;
+    total[lane] = to_wide || lane < kTileRows ? product[lane] : 0.0f;
   }
-  if (!first) add_lanes(total, c.sums[sum]);
-  if (!last) {
+  if (!visit.first) add_lanes(total, c.sums[sum]);
+  if (!visit.last) {
   SUM_KEEP:
     for (int lane = 0; lane < kTileLanes; ++lane) {
 #pragma HLS UNROLL
@@ -123,17 +68,16 @@ TOTAL:
     }
     return;
   }
-  const int count = to_wide ? cols : rows, element = to_wide ? col0 : row0;
+  const int count = to_wide ? visit.cols : visit.rows;
   const Operand &bias_at = job.operand[kBias], &addend_at = job.operand[kAddend];
   float more[kTileLanes];
   if (!to_wide) scale_narrow(job.scale, total);
   if (bias_at.array != kNone) {
-    read(bias_at.array, bias_at.base + element, count, more);
+    read(bias_at.array, visit.bias, count, more);
     add_lanes(total, more);
   }
   if (addend_at.array != kNone) {
-    const int row_at = batch_base(addend_at, number, sentence) + c.row * addend_at.row;
-    read(addend_at.array, row_at + element, count, more);
+    read(addend_at.array, visit.addend + c.row * addend_at.row, count, more);
     add_lanes(total, more);
   }
   write(to_wide ? wide_at.array : narrow_at.array, to_wide ? wide0 : narrow0, count, total);
@@ -206,49 +150,8 @@ TTFPGA_FOR_MODE void engine_transfer(int op, const Instruction& job, const Sente
   } else if (c.part < parts_of(c.tiling, c.moving, job.flags & kTransposed)) {
     const int number = batch_number(job, c.moving.batch, sentence);
     const int base = batch_base(job.operand[kTileOperand], number, sentence);
-    load_part(job, c.tiling, c.moving, c.part, base, c.tile[1 - c.now]);
+    load_part(op, job, c.tiling, c.moving, c.part, base, c.tile[1 - c.now]);
   }
-}
-
-/// The tiles of the next turns begin to grow; those of the last ones begin to leave.
-inline void next_turns(EngineState& c) {
-#pragma HLS INLINE
-  c.leaving = c.turns;
-  c.moving = c.turns.first;
-  c.turns = take_turns(c.after_turns, c.to_do);
-  c.to_do -= c.turns.tiles;
-  c.at = c.turns.first;
-  c.now = 1 - c.now;
-}
-
-/// One trip of the stream further.
-inline void step_stream(int op, const Instruction& job, EngineState& c) {
-#pragma HLS INLINE
-  if (++c.wait < job.interval) return;
-  c.wait = 0;
-  if (op != kToTile) {
-    ++c.row;
-  } else if (++c.turn < c.turns.tiles) {
-    c.at = c.tiling.after(c.at);
-  } else {
-    c.turn = 0;
-    c.after_turns = c.tiling.after(c.at);
-    c.at = c.turns.first;
-    ++c.row;
-  }
-}
-
-/// One trip of the transfer further.
-inline void step_transfer(int op, const Instruction& job, EngineState& c) {
-#pragma HLS INLINE
-  if (++c.part_wait < job.load_interval) return;
-  c.part_wait = 0;
-  if (++c.part < job.load || op != kToTile) return;
-  c.part = 0;
-  if (++c.partial < partials_used(c.leaving, c.stream)) return;
-  c.partial = 0;
-  ++c.leaving_turn;
-  c.moving = c.tiling.after(c.moving);
 }
 
 /// Executes a contraction. Extents: `rows` of the narrow operand, `cols` of the wide one, `stream` rows of
@@ -262,17 +165,18 @@ TTFPGA_FOR_MODE void contract(int op, const Instruction& job, const Sentence& se
 #pragma HLS ARRAY_PARTITION variable = c.column_sums complete dim = 3
 #pragma HLS ARRAY_PARTITION variable = c.part_sums complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = c.sums complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = c.visits complete
   const bool to_tile = op == kToTile, apart = job.flags & kApart;
   c.tiling = {extent(job.rows, sentence), extent(job.cols, sentence), op == kToWide};
   c.stream = extent(job.stream, sentence);
   c.to_do = extent(job.batches, sentence) * c.tiling.row_tiles() * c.tiling.col_tiles();
   c.now = 0;
-  c.row = c.turn = c.wait = c.part = c.partial = c.part_wait = c.leaving_turn = 0;
+  restart(c);
   c.moving = c.after_turns = {0, 0, 0};
   c.turns = {c.moving, 0, 0};
   // Lanes beyond a ragged edge multiply zeros by what is there: it must be numbers.
 CLEAR_TILES:
-  for (int f = 0; f < kTile; ++f) {
+  for (int f = 0; f < kRegisters; ++f) {
 #pragma HLS UNROLL
     c.tile[0][f] = 0.0f;
     c.tile[1][f] = 0.0f;
@@ -305,7 +209,7 @@ ENGINE:
     if (++trip < (apart ? streaming + transferring : longer)) continue;
 
     trip = 0;
-    c.row = c.turn = c.wait = c.part = c.partial = c.part_wait = c.leaving_turn = 0;
+    restart(c);
     if (to_tile) {
       busy = c.turns.tiles > 0;
       next_turns(c);

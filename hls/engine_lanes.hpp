@@ -8,9 +8,6 @@
 
 namespace ttfpga {
 
-/// A function of the engine that g++ makes a copy of for each mode (see engine.hpp).
-#define TTFPGA_FOR_MODE __attribute__((always_inline)) inline
-
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 constexpr int kLevels = larger(levels_of(kTileRows), levels_of(kTileLanes));
 
@@ -22,7 +19,8 @@ constexpr int tree_adders(int rows, int lanes) {
   return rows <= 1 && lanes <= 1 ? 0
                                  : level_adders(rows, lanes) + tree_adders((rows + 1) / 2, (lanes + 1) / 2);
 }
-constexpr int kFirstLevel = level_adders(kTileRows, kTileLanes);
+constexpr int kHalfTile = kTile / 2;             // adders of the first level: rows and lanes are even
+constexpr int kSums = kTileLanes / 2 * kColumn;  // registers of its results, at most
 
 // Path: two reads (operand and addend), scale and product, the tree, the accumulation, bias, addend.
 // Units: the products and scales (in and out); the trees; the rest of kToTile's sums; the accumulator, bias,
@@ -31,70 +29,67 @@ constexpr Pipeline kEnginePipeline = {
     "contract",
     1,
     {2, kLevels + 3, 0, 0, 2},
-    {kTile + 2 * kTileRows, tree_adders(kTileRows, kTileLanes) + (kTile - kFirstLevel) + 6 * kTileLanes, 0, 0,
+    {kTile + 2 * kTileRows, tree_adders(kTileRows, kTileLanes) + (kTile - kHalfTile) + 6 * kTileLanes, 0, 0,
      0},
 };
 
-/// The products of a trip.
-TTFPGA_FOR_MODE void multiply(int op, const float (&narrow)[kTileRows], const float (&wide)[kTileLanes],
-                     const float (&tile)[kTile], float (&product)[kTile]) {
+/// The products of a trip and an addition to each: in kToTile the sum so far, which it replaces; in the other
+/// modes two products half a tile apart are added, the first level of the tree.
+TTFPGA_FOR_MODE void multiply_add(int op, const float (&narrow)[kTileRows], const float (&wide)[kTileLanes],
+                                  const float (&tile)[kRegisters], bool first, float (&so_far)[kTile],
+                                  float (&sum)[kSums]) {
 #pragma HLS INLINE
-MULTIPLY_ROW:
-  for (int row = 0; row < kTileRows; ++row) {
+  const bool to_tile = op == kToTile, to_narrow = op == kToNarrow;
+  const int half = to_narrow ? kSums : kHalfTile, run = run_of(to_narrow ? kColumn : kTileLanes);
+MULTIPLY_RUN:
+  for (int n = 0; n < half / run; ++n) {
+#pragma HLS LOOP_TRIPCOUNT max = kHalfTile
 #pragma HLS UNROLL
+    const int at = n * run, far = at + half;
+    const float x = to_narrow ? wide[at / kColumn] : narrow[at / kTileLanes];
+    const float far_x = to_narrow ? wide[far / kColumn] : narrow[far / kTileLanes];
   MULTIPLY:
-    for (int lane = 0; lane < kTileLanes; ++lane) {
+    TTFPGA_STAYS_LOOP
+    for (int i = 0; i < run; ++i) {
+#pragma HLS LOOP_TRIPCOUNT max = 1
 #pragma HLS UNROLL
-      const float x = op == kToNarrow ? wide[lane] : narrow[row];
-      const float y = op == kToTile ? wide[lane] : tile[row * kTileLanes + lane];
-      product[row * kTileLanes + lane] = x * y;
+      const float of_wide = wide[to_tile ? at % kTileLanes + i : 0];
+      const float product = x * (to_tile ? of_wide : tile[at + i]);
+      const float far_product = far_x * (to_tile ? of_wide : tile[far + i]);
+      sum[at + i] = product + (!to_tile ? far_product : first ? 0.0f : so_far[at + i]);
+      if (to_tile) {
+        so_far[at + i] = sum[at + i];
+        so_far[far + i] = far_product + (first ? 0.0f : so_far[far + i]);
+      }
     }
   }
 }
 
-/// In place: sums of the products, over rows (kToWide: kTileLanes results, the first) or over lanes
-/// (kToNarrow: the first of each row), by halves added to halves; in kToTile each with the sum so far. One
-/// set of adders serves all: a level sums groups of as many neighbours, which lie in different places, and
-/// kToTile takes the first level's adders and as many as it lacks.
-TTFPGA_FOR_MODE void add_products(int op, float (&product)[kTile], float (&so_far)[kTile], bool first) {
+/// The further levels of the tree, in place, from where kRows rows (kToWide) or kLanes columns (kToNarrow)
+/// are left: halves are added to halves. The results are the first kTileLanes, or kTileRows.
+template <int kRows, int kLanes>
+struct TileTree {
+  TTFPGA_FOR_MODE static void add(int op, float (&sum)[kSums]) {
 #pragma HLS INLINE
-  const bool to_tile = op == kToTile, to_narrow = op == kToNarrow;
-  int rows = kTileRows, lanes = kTileLanes;
-ADD_LEVEL:
-  for (int level = 0; level < kLevels; ++level) {
+    const bool to_narrow = op == kToNarrow;
+    const int adders = to_narrow ? kLanes / 2 * kColumn : kRows / 2 * kTileLanes;
+    const int half = to_narrow ? (kLanes + 1) / 2 * kColumn : (kRows + 1) / 2 * kTileLanes;
+  TILE_TREE:
+    for (int f = 0; f < bound_of(level_adders(kRows, kLanes), adders); ++f) {
+#pragma HLS LOOP_TRIPCOUNT max = kHalfTile
 #pragma HLS UNROLL
-    const int size = lanes > 1 ? lanes / 2 : 1;
-    const int in_tree = to_narrow ? kTileRows * (lanes / 2) : rows / 2 * kTileLanes;
-    const int groups = (!to_tile ? in_tree : level == 0 ? kFirstLevel : 0) / size;
-    const int apart = to_narrow ? kTileLanes : size;
-    const int half = to_narrow ? (lanes + 1) / 2 : (rows + 1) / 2 * kTileLanes;
-  ADD_GROUP:
-    for (int group = 0; group < groups; ++group) {
-#pragma HLS LOOP_TRIPCOUNT max = kTileLanes
-#pragma HLS UNROLL
-    ADD:
-      for (int i = 0; i < size; ++i) {
-#pragma HLS LOOP_TRIPCOUNT max = kTileLanes
-#pragma HLS UNROLL
-        const int f = group * apart + i;
-        product[f] += to_tile ? (first ? 0.0f : so_far[f]) : product[f + half];
-      }
+      if (f < adders) sum[f] += sum[f + half];
     }
-    rows = (rows + 1) / 2;
-    lanes = (lanes + 1) / 2;
+    TileTree<(kRows + 1) / 2, (kLanes + 1) / 2>::add(op, sum);
   }
-  if (!to_tile) return;
-ADD_REST:
-  for (int f = kFirstLevel; f < kTile; ++f) {
-#pragma HLS UNROLL
-    product[f] += first ? 0.0f : so_far[f];
+};
+
+template <>
+struct TileTree<1, 1> {
+  static void add(int, float (&)[kSums]) {
+#pragma HLS INLINE
   }
-KEEP:
-  for (int f = 0; f < kTile; ++f) {
-#pragma HLS UNROLL
-    so_far[f] = product[f];
-  }
-}
+};
 
 /// The first kTileRows lanes times `scale`.
 template <int kLanes>

@@ -8,6 +8,28 @@ namespace ttfpga {
 
 constexpr int kTile = kTileRows * kTileLanes;
 
+/// A function of the engine that g++ makes a copy of for each mode (see engine.hpp).
+#define TTFPGA_FOR_MODE __attribute__((always_inline)) inline
+
+// A tile lies in the registers by rows or, in kToNarrow, by columns: what is added in the tree's first levels
+// then lies equally far apart in both modes, and the adders take it from one place.
+//
+// In hardware every register is one by itself, and every loop over them of constant length. g++ makes vectors
+// of runs, the rows or columns: a column is whole vectors, of which the rest stays zero; a loop ends where
+// the mode does; that of a run stays a loop (a short one would be unrolled first, and then not vectorised).
+#ifdef __SYNTHESIS__
+#define TTFPGA_STAYS_LOOP
+constexpr int kColumn = kTileRows;
+constexpr int run_of(int) { return 1; }
+constexpr int bound_of(int most, int) { return most; }
+#else
+#define TTFPGA_STAYS_LOOP _Pragma("GCC unroll 1")
+constexpr int kColumn = (kTileRows + 15) / 16 * 16;
+constexpr int run_of(int line) { return line; }
+constexpr int bound_of(int, int used) { return used; }
+#endif
+constexpr int kRegisters = kTileLanes * kColumn;
+
 /// Operands of a contraction, as in Instruction::operand.
 enum EngineOperand { kNarrow, kWide, kTileOperand, kAddend, kBias, kColumnSums };
 
@@ -82,8 +104,8 @@ inline Part part_of(const Instruction& job, const Tiling& tiling, const TileAt& 
 }
 
 /// One part of a tile from memory into the registers.
-inline void load_part(const Instruction& job, const Tiling& tiling, const TileAt& at, int part, int base,
-                      float (&tile)[kTile]) {
+TTFPGA_FOR_MODE void load_part(int op, const Instruction& job, const Tiling& tiling, const TileAt& at,
+                               int part, int base, float (&tile)[kRegisters]) {
 #pragma HLS INLINE
   const bool by_columns = job.flags & kTransposed;
   const Part from = part_of(job, tiling, at, part, base);
@@ -98,7 +120,7 @@ LOAD_RUN:
 #pragma HLS UNROLL
       if (lane >= from.length) continue;
       const int row = by_columns ? lane : part, col = by_columns ? part * kColumnsAPart + run : lane;
-      tile[row * kTileLanes + col] = lanes[lane];
+      tile[op == kToNarrow ? col * kColumn + row : row * kTileLanes + col] = lanes[lane];
     }
   }
 }

@@ -241,7 +241,7 @@ FAULTS: dict[str, Fault] = {
             "lost_partial_sum",
             "of the partial sums of a tile's gradient the last is not added",
             "d_slot_out.weight",
-            "engine.hpp",
+            "engine_state.hpp",
             "return turns.partials < stream ? turns.partials : stream;",
             "const int used = turns.partials < stream ? turns.partials : stream;\n"
             "  return used > 1 ? used - 1 : used;",

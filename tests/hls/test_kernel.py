@@ -70,7 +70,7 @@ def test_sanitizers_find_nothing_in_other_configs(name: str, tmp_path: Path) -> 
             "const int digit = token % kVocabModes[k] + 999999",
             "out of bounds|overflow|SEGV",
         ),
-        ("engine.hpp", "kTurns = 2 * kSumDistance;", "kTurns = kSumDistance - 1;", "out of bounds"),
+        ("engine_state.hpp", "kTurns = 2 * kSumDistance;", "kTurns = kSumDistance - 1;", "out of bounds"),
     ],
     ids=["lane too many", "result written past its end", "token digit out of range", "sum too few"],
 )
