@@ -42,10 +42,6 @@ from ttjax import ModelConfig, UserError
 
 # Runs in flight: the next one's examples are written while this one runs.
 _SLOTS = 2
-# Returns of XRT's wait before a run's end that are answered at once; after each later one a pause, as a share
-# of the time waited so far and in seconds at most.
-_EARLY = 20
-_PAUSE_SHARE, _PAUSE_S = 0.02, 5e-3
 
 
 @dataclass
@@ -100,6 +96,8 @@ class XrtDevice(KernelDevice):
         self._lock = threading.RLock()
         self._broken = self._closed = False
         self._traced: _Slot | None = None
+        states = self._xrt.ert_cmd_state
+        self._going = (states.ERT_CMD_STATE_NEW, states.ERT_CMD_STATE_QUEUED, states.ERT_CMD_STATE_SUBMITTED)
         card = open_card(self._xrt, address, xclbin)
         self._device, self._kernel, self.shell, self.taps = card.device, card.kernel, card.shell, card.taps
         self._arguments = arguments(self.taps)
@@ -264,22 +262,15 @@ class XrtDevice(KernelDevice):
     def _wait(self, slot: _Slot) -> Any:
         """The state in which a run ended, or is when its time is up.
 
-        XRT's own wait may return before either, again and again while two runs are queued (seen with 2022.1):
-        it is asked again, at once for a short run, with pauses for a long one that may share its processor.
+        XRT's own wait comes back before either if the driver calls a run submitted; then it is asked again.
         """
-        states = self._xrt.ert_cmd_state
-        going = (states.ERT_CMD_STATE_NEW, states.ERT_CMD_STATE_QUEUED, states.ERT_CMD_STATE_SUBMITTED)
-        began = time.monotonic()
-        early, elapsed = 0, 0.0
+        end = time.monotonic() + self._timeout_s
         with running():
             while True:
-                state = slot.run.wait(max(1, round(1e3 * (self._timeout_s - elapsed))))
-                elapsed = time.monotonic() - began
-                if state not in going or elapsed >= self._timeout_s:
+                left = end - time.monotonic()
+                state = slot.run.wait(max(1, round(1e3 * left)))
+                if state not in self._going or time.monotonic() >= end:
                     return state
-                early += 1
-                if early > _EARLY:
-                    time.sleep(min(_PAUSE_SHARE * elapsed, _PAUSE_S))
 
     def _traced_slot(self, overrides: np.ndarray | None) -> _Slot:
         """The first slot's buffers in a run that has the taps' buffers too; made when first asked for."""

@@ -163,7 +163,7 @@ def make_pyxrt(card: Card) -> Any:
         def wait(self, timeout_ms: int) -> State:
             """The kernel runs as late as it may: a buffer touched in flight is then seen.
 
-            Every other wait returns too early, as XRT's does when another command's completion wakes it.
+            Every other wait returns too early, as XRT's does where a driver calls a run submitted.
             """
             card.waits += 1
             if self in card.queue and card.waits % 2:

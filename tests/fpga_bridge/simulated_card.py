@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +46,7 @@ class Card:
         return run
 
     def ends_as(self, run: Any, seconds: float = 10) -> str:
-        # Again and again: with a timeout, a wait of XRT comes back when any run of the program ends.
-        end = time.monotonic() + seconds
-        running = {
-            getattr(self.x.ert_cmd_state, f"ERT_CMD_STATE_{s}") for s in ("NEW", "QUEUED", "SUBMITTED")
-        }
-        while (state := run.wait(int(1000 * seconds))) in running and time.monotonic() < end:
-            pass
-        return state.name.removeprefix("ERT_CMD_STATE_")
+        return run.wait(int(1000 * seconds)).name.removeprefix("ERT_CMD_STATE_")
 
     def finish(self, run: Any) -> None:
         assert self.ends_as(run) == "COMPLETED"

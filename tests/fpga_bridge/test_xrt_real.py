@@ -177,7 +177,7 @@ def test_energy_of_a_run_is_counted_and_called_simulated(monkeypatch: pytest.Mon
     ("fault", "message"),
     [
         ("busy", "busy"),
-        ("hang", "timeout: the run did not end within 1 s"),
+        ("hang", r"timeout: the run did not end within 1 s \(state ERT_CMD_STATE_TIMEOUT\)"),
         ("error", "the run ended as|the run failed"),
         ("bitflip", "read-back differs: .* flipped bit"),
         ("lost_sync", "read-back differs: .* lost sync"),

@@ -151,14 +151,15 @@ void Board::work() {
     changed_.wait(lock, [&] { return !queue_.empty(); });
     if (queue_.front().hangs) {
       // It stays at the head and stops all behind it, until its owner lets go of the unit and it is dropped.
-      write_state(queue_.front().packet, ERT_CMD_STATE_SUBMITTED);
+      write_state(queue_.front().packet, ERT_CMD_STATE_RUNNING);
       changed_.wait(lock, [&] { return queue_.empty() || !queue_.front().hangs; });
       continue;
     }
     const Job job = std::move(queue_.front());
     queue_.pop_front();
     running_ = job.owner;
-    write_state(job.packet, ERT_CMD_STATE_SUBMITTED);
+    // Not SUBMITTED: its number is above COMPLETED's, and for such a state XRT's wait comes back.
+    write_state(job.packet, ERT_CMD_STATE_RUNNING);
     lock.unlock();
     const std::string why = job.fails ? "a planted error" : program_->run(job.registers, memory_);
     if (!why.empty()) complain("a run ends in an error: " + why);
