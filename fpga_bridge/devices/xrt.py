@@ -101,6 +101,7 @@ class XrtDevice(KernelDevice):
         card = open_card(self._xrt, address, xclbin)
         self._device, self._kernel, self.shell, self.taps = card.device, card.kernel, card.shell, card.taps
         self._arguments = arguments(self.taps)
+        self._scalars = [self._argument(name)[0] for name in ("command", "n_examples")]
         words_of_example = 3 + 2 * config.seq_len
         n_results = 1 + examples_per_run * max(LOSSES_PER_EXAMPLE, logits_per_example(config))
         self._image = self._buffer("image", self.manifest.layout.image_words)
@@ -229,8 +230,7 @@ class XrtDevice(KernelDevice):
         slot.results.erase(n_results)
         slot.n_results = n_results
         with running():
-            for name, value in (("command", command), ("n_examples", n)):
-                index = self._argument(name)[0]
+            for index, value in zip(self._scalars, (command, n), strict=True):
                 if slot.scalars.get(index) != value:
                     slot.run.set_arg(index, int(value))
                     slot.scalars[index] = value

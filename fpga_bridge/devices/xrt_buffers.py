@@ -70,7 +70,7 @@ class Buffer:
         The map is spoilt first: a transfer that is lost in this direction must not pass for one that agreed.
         """
         expected = _words(data)
-        self.words[: expected.size] = ~expected
+        np.invert(expected, out=self.words[: expected.size])
         found = self.fetch(expected.size)
         if not np.array_equal(found, expected):
             word = int(np.flatnonzero(found != expected)[0])

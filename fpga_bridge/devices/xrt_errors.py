@@ -84,23 +84,32 @@ def allocating(name: str, size: int, bank: int | None) -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def transferring(name: str) -> Iterator[None]:
-    """Around a transfer between host and card."""
-    try:
-        yield
-    except _OF_XRT as error:
-        raise UserError(
-            f"transfer of {name} failed: {_text(error)}; see `dmesg`, then reset the card (`xbutil reset`)"
-        ) from None
+class transferring:
+    """Around a transfer between host and card. A class, as ``running``: each step enters several."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, _OF_XRT):
+            raise UserError(
+                f"transfer of {self._name} failed: {_text(error)}; see `dmesg`, then reset the card"
+                " (`xbutil reset`)"
+            ) from None
 
 
-@contextmanager
-def running() -> Iterator[None]:
+class running:
     """Around the start of a run and the wait for its end."""
-    try:
-        yield
-    except _OF_XRT as error:
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, _OF_XRT):
+            return
         text = _text(error)
         if _says(text, _BUSY):
             raise UserError(
