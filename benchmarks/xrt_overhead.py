@@ -1,66 +1,121 @@
 """What a training step costs more through XRT on the simulated U50 than on bare csim, in µs and as a ratio.
 
-Run: python benchmarks/xrt_overhead.py [preset] [repeats]. It measures the runtime's and the bridge's share on
-this machine; of PCIe and of a card it says nothing.
+It measures the runtime's and the bridge's share on this machine; of PCIe and of a card it says nothing.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+import tyro
+from rich import box
+from rich.progress import Progress
+from rich.table import Table
 
+from benchmarks.timing import machine
 from fpga_bridge.cli.cosim import draw_sentences
 from fpga_bridge.devices.by_name import open_device
 from fpga_bridge.devices.csim import CsimDevice
-from ttjax import Batch, init_params, preset
+from ttjax import Batch, UserError, init_params, preset
+from ttjax.cli import exit_status
 from ttjax.data import load_corpus
+from ttjax.output import Output
+
+MINUTES = 1.0
+STEPS = 64  # sentences of the synthetic corpus
 
 
-def microseconds(work: Callable[[Any], object], device: Any, steps: int) -> float:
-    """Time of one call on a device, per step."""
+@dataclass(frozen=True)
+class XrtOverhead:
+    """Time the same steps on csim and through XRT, in turn, one step a call and in queued runs.
+
+    Examples: python -m benchmarks.xrt_overhead
+              python -m benchmarks.xrt_overhead --preset enc2 --json overhead.json
+    """
+
+    preset: str = "tiny"
+    """Model: enc2, enc4, enc6 (the paper's) or tiny."""
+    rounds: int = 20
+    """How often each gets its turn."""
+    json: str | None = None
+    """File for machine, versions and figures as JSON; - for standard output."""
+
+    def run(self) -> int:
+        """Measure, print, write; returns exit status 0."""
+        out = Output(self.json)
+        if self.rounds < 1:
+            raise UserError(f"--rounds: expected a whole number from 1 up, found {self.rounds}")
+        corpus = load_corpus("travel", notify=out.say)
+        config, batch = draw_sentences(corpus, preset(self.preset), STEPS, seed=0)
+        rates = np.full(STEPS, 1e-3, np.float32)
+        opened = open_device("xrt:0", config)
+        csim, card = CsimDevice(config), opened.device
+        first = Batch(*(np.asarray(field)[0] for field in batch))
+        for device in (csim, card):
+            device.load(init_params(jax.random.key(0), config))
+            device.steps(batch, rates)
+        ways: dict[str, Callable[[Any], object]] = {
+            "one step a call": lambda d: [d.step(first, 1e-3) for _ in range(STEPS)],
+            f"{STEPS} steps in queued runs": lambda d: d.steps(batch, rates),
+        }
+        found: dict[str, dict[str, float]] = {}
+        with Progress(console=out.console, transient=True, disable=not out.console.is_terminal) as progress:
+            for way, work in ways.items():
+                turns = progress.track(range(self.rounds), description=way)
+                pairs = [(_microseconds(work, csim), _microseconds(work, card)) for _ in turns]
+                bare, through = (statistics.median(side) for side in zip(*pairs, strict=True))
+                extra = statistics.median(b - a for a, b in pairs)
+                found[way] = {
+                    "csim_us": bare,
+                    "xrt_us": through,
+                    "overhead_us": extra,
+                    "ratio": through / bare,
+                }
+        out.console.print(_table(found, self.preset, opened.label))
+        out.write_json(
+            {
+                "preset": self.preset,
+                "device": opened.label,
+                "rounds": self.rounds,
+                "machine": machine(),
+                **found,
+            }
+        )
+        return 0
+
+
+def _microseconds(work: Callable[[Any], object], device: Any) -> float:
+    """Time of a step in one call of ``work``, which does STEPS of them."""
     began = time.perf_counter()
     work(device)
-    return 1e6 * (time.perf_counter() - began) / steps
+    return 1e6 * (time.perf_counter() - began) / STEPS
 
 
-def main(name: str = "tiny", repeats: str = "20") -> None:
-    """Measure and print as JSON: medians, csim and XRT in turn, so that both see the machine's same mood."""
-    corpus = load_corpus("travel", notify=lambda _: None)
-    n = 64
-    config, batch = draw_sentences(corpus, preset(name), n, seed=0)
-    rates = np.full(n, 1e-3, np.float32)
-    opened = open_device("xrt:0", config)
-    csim, card = CsimDevice(config), opened.device
-    first = Batch(*(np.asarray(field)[0] for field in batch))
-    for device in (csim, card):
-        device.load(init_params(jax.random.key(0), config))
-        device.steps(batch, rates)
-    ways = {
-        "one step a call": (lambda d: [d.step(first, 1e-3) for _ in range(n)]),
-        f"{n} steps in queued runs": (lambda d: d.steps(batch, rates)),
-    }
-    found = {}
-    for way, work in ways.items():
-        pairs = []
-        for _ in range(int(repeats)):
-            pairs.append(tuple(microseconds(work, d, n) for d in (csim, card)))
-        bare, through = (statistics.median(side) for side in zip(*pairs, strict=True))
-        extra = statistics.median(b - a for a, b in pairs)
-        found[way] = {
-            "csim_us": round(bare, 1),
-            "xrt_us": round(through, 1),
-            "overhead_us": round(extra, 1),
-            "ratio": round(through / bare, 3),
-        }
-    print(json.dumps({"preset": name, "device": opened.label, "repeats": int(repeats), **found}, indent=2))
+def _table(found: dict[str, dict[str, float]], name: str, label: str) -> Table:
+    table = Table(title=f"µs a training step of {name}: csim and {label}, medians", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in ("csim", "XRT", "XRT over csim", "ratio"):
+        table.add_column(column, justify="right")
+    for way, row in found.items():
+        table.add_row(
+            way,
+            *(f"{row[key]:.1f}" for key in ("csim_us", "xrt_us", "overhead_us")),
+            f"{row['ratio']:.3f}",
+        )
+    return table
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit status."""
+    return exit_status(lambda: tyro.cli(XrtOverhead, prog="python -m benchmarks.xrt_overhead").run())
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main())
