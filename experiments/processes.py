@@ -38,7 +38,7 @@ _LAUNCH = (
     "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])});"
     " from experiments.processes import work; sys.exit(work(sys.argv[2]))"
 )
-_EPOCH = re.compile(r"epoch (\d+): ")  # as ``cli_progress.epoch_line`` begins
+_EPOCH = re.compile(r"epoch (\d+): ")  # as ``ttjax.cli_progress.epoch_line`` begins
 _JOB, _CHECKPOINT, _LOG, _RESULT = "job.json", "checkpoint.safetensors", "log.txt", "result.json"
 
 Result = dict[str, Any]  # what `ttjax train --json` gives, with "commits" and "cpu"

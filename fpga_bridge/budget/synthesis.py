@@ -1,4 +1,4 @@
-"""Rung 4 of the verification ladder: do banks take the memory blocks that the model in ``blocks`` says?
+"""Rung 4 of the verification ladder: do banks take the blocks that fpga_bridge.memory.blocks says?
 
 An open tool (yosys) maps a small Verilog module of each bank. Its counts are estimates, not Vitis's.
 """
@@ -163,7 +163,7 @@ def compare(
 ) -> list[Row]:
     """The model's count and the tool's, for each bank in order; the tool runs once for each distinct shape.
 
-    ``timeout``: seconds for one shape. ``model`` replaces the model of ``blocks`` (a planted fault).
+    ``timeout``: seconds for one shape. ``model`` replaces ``block_count`` (a planted fault).
 
     Raises:
         UserError: as ``synthesise``.

@@ -1,6 +1,6 @@
 """Energy of a training step from a power model: an estimate from assumptions, not a measurement.
 
-The card's own meter is read in ``xrt_sensors`` where there is a card.
+The card's own meter is read in fpga_bridge.devices.xrt_sensors where there is a card.
 """
 
 from __future__ import annotations

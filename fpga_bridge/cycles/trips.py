@@ -1,6 +1,7 @@
 """Trips of every instruction's loop, as the kernel's C simulation counts them, without running it.
 
-The engine's are in ``ports``; those of the other units follow the passes that their headers describe.
+The engine's are in fpga_bridge.program.ports; those of the other units follow the passes that their
+headers describe.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ from ttjax import UserError
 from ttjax.output import user_cache
 
 # No contraction into fused multiply-adds and no value-changing optimisation: the bits are IEEE's own, at
-# any level and vector width. Hidden symbols: g++ marks the banks (static members of a template) as unique
-# in the process, and the loader would give the first kernel's to every kernel loaded after it.
+# any level and vector width. Hidden symbols: g++ marks what is static in an inline function (the engine's
+# registers) as unique in the process, and the loader would give the first kernel's to every kernel loaded
+# after it.
 FLAGS = (
     "-std=c++14",
     "-O3",

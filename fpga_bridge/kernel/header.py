@@ -1,6 +1,6 @@
 """The generated header: the dimensions, on-chip arrays and program of one config's kernel.
 
-The arrays are declared as ``memory_map`` lays them out, with the pragmas that bind them to memories.
+The arrays are declared as the memory map lays them out, with the pragmas that bind them to memories.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The U50's memory blocks, and how many of them a bank of a given width and depth occupies.
 
-A model of what an open synthesis tool (yosys) chooses, held against it in ``synthesis``; not Vitis's choice.
+A model of what an open synthesis tool (yosys) chooses, held against it in fpga_bridge.budget.synthesis; not
+Vitis's choice.
 """
 
 from __future__ import annotations

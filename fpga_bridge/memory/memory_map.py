@@ -118,7 +118,7 @@ class MemoryMap:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of every array of the map, all of it allocated; the units' own are in ``buffers``."""
+        """Bytes of every array of the map, all of it allocated; the units' own are in fpga_bridge.budget."""
         return self.parameter_bytes + self.gradient_bytes + self.temporary_bytes
 
     def live_bytes(self) -> list[int]:

@@ -81,10 +81,10 @@ class Extents(NamedTuple):
 class Instruction:
     """One instruction; extents may be LENGTH.
 
-    stage: (phase, name) as in ``timeline``. order: batches are tokens in order of that digit; what those of
-    one digit result in is one sum. waits: by unit, the instruction of that unit that must have finished
-    before this one begins (``schedule``). operands: by number, as the unit's header names them; None where
-    absent.
+    stage: (phase, name) as in fpga_bridge.memory.timeline. order: batches are tokens in order of that digit;
+    what those of one digit result in is one sum. waits: by unit, the instruction of that unit that must have
+    finished before this one begins (``schedule``). operands: by number, as the unit's header names them; None
+    where absent.
     """
 
     op: Op

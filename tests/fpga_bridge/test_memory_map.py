@@ -41,7 +41,7 @@ class Access:
 
 
 def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
-    """The temporary arrays that each stage of a step touches, stage by stage (``fpga_bridge.emit_*``)."""
+    """The temporary arrays that each stage of a step touches, stage by stage (``program/emit_*.py``)."""
     config, time = memory.config, memory.timeline
     numbers = {name: i for i, name in enumerate(linear_names(config))}
     branch, d_stream, d_branch, d_wide = (one(n) for n in ("branch", "d_stream", "d_branch", "d_wide"))

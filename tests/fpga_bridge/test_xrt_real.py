@@ -1,6 +1,6 @@
-"""The XRT device through the real runtime: on the simulated U50, or on a card where $TTFPGA_XCLBIN names one.
+"""The XRT device through the real runtime, on the simulated U50.
 
-Same host code, unmodified runtime; on the simulated card the kernel's bits must be csim's.
+Same host code as for a card, unmodified runtime; the kernel's bits must be csim's.
 """
 
 from __future__ import annotations
