@@ -22,7 +22,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +150,7 @@ class Step:
     def _check(self) -> None:
         """Before the minutes of work, what would fail after them."""
         from ttjax.errors import UserError
+        from ttjax.picture import check_results_folder
 
         if not 1 <= self.threads <= (allowed := len(_allowed())):
             raise UserError(f"--threads: expected 1 to the {allowed} cores there are, found {self.threads}")
@@ -162,10 +162,7 @@ class Step:
         if not self.batch or min(self.batch) < 1:
             raise UserError(f"--batch: expected whole numbers from 1 up, found {self.batch}")
         if self.plot is not None:
-            if not self.plot.parent.is_dir():
-                raise UserError(f"--plot: expected an existing folder {self.plot.parent}: make it first")
-            if find_spec("matplotlib") is None:
-                raise UserError("--plot: matplotlib is not installed: pip install -e '.[plot]'")
+            check_results_folder(self.plot.parent, "--plot")
 
     def _cases(self) -> list[Case]:
         from benchmarks.jax_steps import Case

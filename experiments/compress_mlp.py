@@ -28,7 +28,7 @@ from ttjax.data.vocabulary import SPECIAL_WORDS
 from ttjax.errors import UserError
 from ttjax.modules import TTDense
 from ttjax.output import Output, write_json
-from ttjax.picture import save, subplots
+from ttjax.picture import check_results_folder, save, subplots
 from ttjax.provenance import PACKAGES, code_version, processor, versions
 from ttjax.train import seed_keys
 
@@ -81,8 +81,7 @@ class CompressMlp:
             raise UserError(f"--epochs: expected a whole number from 1 up, found {self.epochs}")
         if not self.ranks or min(self.ranks) < 1:
             raise UserError(f"--ranks: expected whole numbers from 1 up, found {self.ranks}")
-        if not self.out.is_dir():
-            raise UserError(f"--out: expected an existing folder, found none at {self.out}: make it first")
+        check_results_folder(self.out)
         corpus = travel_corpus()
         with Progress(console=out.console, transient=True, disable=not out.console.is_terminal) as progress:
             result = self._measure(corpus, progress)

@@ -18,13 +18,12 @@ from rich.table import Table
 
 from fpga_bridge.cycles.model import USABLE_DSP, StepModel, fits_dies, make_step_model
 from fpga_bridge.cycles.trips import SentenceShape
-from fpga_bridge.memory.banks import bank_shapes
-from fpga_bridge.memory.blocks import U50_USABLE, total_blocks
+from fpga_bridge.memory.blocks import U50_USABLE
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
-from ttjax import PRESETS, ModelConfig, UserError
+from ttjax import PRESETS, ModelConfig
 from ttjax.cli import exit_status
 from ttjax.output import Output, write_json
-from ttjax.picture import save, subplots
+from ttjax.picture import check_results_folder, save, subplots
 from ttjax.provenance import code_version
 
 MINUTES = 5
@@ -47,8 +46,7 @@ class CycleSweep:
     def run(self) -> int:
         """Print the tables, draw, write; returns the exit status."""
         out = Output(None)
-        if not self.out.is_dir():
-            raise UserError(f"--out {self.out}: expected an existing folder, found none: make it first")
+        check_results_folder(self.out)
         models = MODELS[:1] if self.quick else MODELS
         tiles = list(_tiles())[::8] if self.quick else list(_tiles())
         sizes = list(_models())[::40] if self.quick else list(_models())
@@ -119,7 +117,7 @@ def _row(model: str, step: StepModel) -> dict[str, Any]:
     length = step.config.seq_len
     cycles = step.step(SentenceShape(length), CLOCK_CLASS)
     dsp = step.dsp(CLOCK_CLASS)
-    blocks = total_blocks(bank_shapes(step.memory))
+    blocks = step.blocks
     return {
         "model": model,
         "blocks": step.config.n_blocks,

@@ -22,7 +22,7 @@ from ttjax import PRESETS, ModelConfig
 from ttjax.cli import exit_status
 from ttjax.costs import MEGABYTE, model_costs, step_multiplications
 from ttjax.output import Output, write_json
-from ttjax.picture import save, subplots
+from ttjax.picture import check_results_folder, save, subplots
 from ttjax.provenance import code_version, versions
 
 MINUTES = 0.2
@@ -43,6 +43,7 @@ class MemoryRatios:
     def run(self) -> int:
         """Count, print, draw, write; returns exit status 0."""
         out = Output(None)
+        check_results_folder(self.out)
         rows = [row for preset in BLOCKS for row in _rows(preset)]
         out.console.print(_table(rows))
         found = {"commit": code_version(), "versions": versions(), "rows": rows}

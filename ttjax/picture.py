@@ -44,13 +44,13 @@ def save(figure: Any, path: Path, option: str = "--out") -> None:
         raise UserError(f"can't write {path}: {error}; choose another {option}") from None
 
 
-def check_results_folder(folder: Path) -> None:
-    """Refuses, before anything is trained, what would only be missed after it.
+def check_results_folder(folder: Path, option: str = "--out") -> None:
+    """Refuses, before the work that a picture shows, what would only be missed after it.
 
     Raises:
         UserError: the folder doesn't exist, or there is no matplotlib.
     """
     if not folder.is_dir():
-        raise UserError(f"--out: expected an existing folder, found none at {folder}: make it first")
+        raise UserError(f"{option}: expected an existing folder, found none at {folder}: make it first")
     if find_spec("matplotlib") is None:
-        raise UserError(f"--out: expected matplotlib for the plots, found none: {GET_MATPLOTLIB}")
+        raise UserError(f"{option}: expected matplotlib for the picture, found none: {GET_MATPLOTLIB}")

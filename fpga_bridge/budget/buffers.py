@@ -71,7 +71,12 @@ def buffer_shapes(config: ModelConfig, accelerator: Accelerator = DEFAULT) -> li
 def program_shape(config: ModelConfig, accelerator: Accelerator = DEFAULT) -> BankShape:
     """The memory of the program, which is only read: an instruction a word."""
     length, _ = _program_facts(config, accelerator)
-    return BankShape("program", INSTRUCTION_WORDS * WORD_BITS, length, "bram")
+    return program_memory(length)
+
+
+def program_memory(instructions: int) -> BankShape:
+    """The memory of a program of that many instructions."""
+    return BankShape("program", INSTRUCTION_WORDS * WORD_BITS, instructions, "bram")
 
 
 def program_blocks(config: ModelConfig, accelerator: Accelerator = DEFAULT) -> BlockCount:

@@ -25,7 +25,7 @@ from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
 from ttjax.output import Output
-from ttjax.picture import save, subplots
+from ttjax.picture import check_results_folder, save, subplots
 
 JAX_DEVICES = {"jax-cpu": "cpu", "jax-gpu": "gpu"}
 
@@ -67,6 +67,8 @@ class Compare:
         for name in self.devices:
             if name not in JAX_DEVICES:
                 _check(name)
+        if self.picture is not None:
+            check_results_folder(self.picture.parent, "--picture")
         if self.steps < 1:
             raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
         if len(set(self.devices)) != len(self.devices) or not self.devices:

@@ -19,6 +19,7 @@ from ttjax import Batch, ModelConfig, UserError
 from ttjax.cli_model import ModelArgs
 from ttjax.data import build_vocabulary, config_for, encode, load_corpus
 from ttjax.output import Output
+from ttjax.picture import check_results_folder
 
 CLOCKS = (100.0, 300.0)  # MHz
 
@@ -57,8 +58,8 @@ class Cycles:
         out = Output(self.json)
         if not CLOCKS[0] <= self.clock <= CLOCKS[1]:
             raise UserError(f"--clock: expected 100 to 300 MHz, found {self.clock:g}")
-        if self.out is not None and not self.out.is_dir():
-            raise UserError(f"--out {self.out}: expected an existing folder, found none: make it first")
+        if self.out is not None:
+            check_results_folder(self.out)
         start = self.model.config()
         length = start.seq_len if self.length is None else self.length
         if not 2 <= length <= start.seq_len:

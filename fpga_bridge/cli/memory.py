@@ -23,6 +23,7 @@ from ttjax import UserError
 from ttjax.cli_model import ModelArgs
 from ttjax.costs import MEGABYTE, model_costs, step_multiplications
 from ttjax.output import Output
+from ttjax.picture import check_results_folder
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Memory:
     def run(self) -> int:
         """Print the tables, draw, compare, write; returns the exit status."""
         out = Output(self.json)
+        if self.picture is not None:
+            check_results_folder(self.picture.parent, "--picture")
         config = self.model.config()
         if self.plan or self.max_mb is not None:
             limit = None if self.max_mb is None else round(self.max_mb * MEGABYTE)

@@ -12,9 +12,12 @@ from functools import cached_property
 from itertools import product
 from math import ceil
 
+from fpga_bridge.budget.buffers import program_memory
 from fpga_bridge.cycles.operators import OPERATORS, ClockClass, depth, dsp, luts
 from fpga_bridge.cycles.trips import SentenceShape, Trips, unit_name
 from fpga_bridge.kernel.pipelines import Operators, Pipeline, pipelines
+from fpga_bridge.memory.banks import bank_shapes
+from fpga_bridge.memory.blocks import BlockCount, total_blocks
 from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from fpga_bridge.program.instructions import ENGINE, Program
@@ -114,6 +117,11 @@ class StepModel:
     def luts(self) -> dict[str, int]:
         """LUTs of each unit's operators, an estimate."""
         return {unit: luts(self.pipelines[unit].units) for unit in UNITS}
+
+    @property
+    def blocks(self) -> BlockCount:
+        """Memory blocks of all arrays and of the program; the units' buffers take none."""
+        return total_blocks([*bank_shapes(self.memory), program_memory(len(self.program.instructions))])
 
     @property
     def operators(self) -> Operators:

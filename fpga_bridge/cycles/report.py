@@ -15,8 +15,6 @@ from fpga_bridge.cycles.operators import CLASSES, ClockClass
 from fpga_bridge.cycles.power import watts
 from fpga_bridge.cycles.roofline import kinds
 from fpga_bridge.cycles.trips import SentenceShape
-from fpga_bridge.memory.banks import bank_shapes
-from fpga_bridge.memory.blocks import total_blocks
 from fpga_bridge.program.schedule import UNITS
 
 Figures = dict[str, Any]
@@ -35,7 +33,7 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
     mean_products = sum(model.products(n) * count for n, count in lengths.items()) / sentences
     by_unit = {unit: _by_class(lambda c, unit=unit: _sum(model, durations[c], unit)) for unit in UNITS}
     dsp = {c: model.dsp(c) for c in CLASSES}
-    blocks = total_blocks(bank_shapes(model.memory))
+    blocks = model.blocks
 
     def power(c: ClockClass) -> float:
         busy = {unit: by_unit[unit][c] / cycles[c] for unit in UNITS}

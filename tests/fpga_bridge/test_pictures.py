@@ -1,0 +1,48 @@
+"""A picture that can't be drawn is refused before the work that it would show, and nothing is written.
+
+The work itself is replaced by a failure: reaching it is the defect.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from fpga_bridge.cli import main
+
+# A command that draws, with its option for where to, and the first of the work it does.
+COMMANDS = {
+    "cycles": ("--out", "", "load_corpus"),
+    "compare": ("--picture", "drift.png", "load_corpus"),
+    "memory": ("--picture", "dies.png", "make_memory_map"),
+    "train": ("--out", "", "load_corpus"),
+}
+
+
+def reached(*args: object, **kwargs: object) -> NoReturn:
+    raise AssertionError("the work was begun")
+
+
+@pytest.mark.parametrize("missing", ["folder", "matplotlib"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_picture_that_cannot_be_drawn_is_refused_first(
+    command: str,
+    missing: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    option, name, work = COMMANDS[command]
+    monkeypatch.setattr(f"fpga_bridge.cli.{command}.{work}", reached)
+    if missing == "matplotlib":
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    folder = tmp_path / "absent" if missing == "folder" else tmp_path
+    asked = ["--preset", "tiny", option, str(folder / name)]
+    assert main([command, *asked]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {option}: expected ") and said.count("\n") == 1
+    assert ("make it first" if missing == "folder" else "pip install 'ttjax-fpga[plot]'") in said
+    assert list(tmp_path.iterdir()) == []
