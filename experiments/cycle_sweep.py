@@ -47,6 +47,7 @@ class CycleSweep:
         """Print the tables, draw, write; returns the exit status."""
         out = Output(None)
         check_results_folder(self.out)
+        commit = code_version()
         models = MODELS[:1] if self.quick else MODELS
         tiles = list(_tiles())[::8] if self.quick else list(_tiles())
         sizes = list(_models())[::40] if self.quick else list(_models())
@@ -69,7 +70,7 @@ class CycleSweep:
             )
         )
         found = {
-            "commit": code_version(),
+            "commit": commit,
             "accelerators": by_accelerator,
             "fastest": best,
             "models": by_model,

@@ -57,7 +57,7 @@ static float* const kArrays[] = {TTFPGA_ARRAYS(TTFPGA_ADDRESS)};
 /// `count` elements of the array of that number from element `at` on; zero in the lanes beyond.
 template <int kLanes>
 void read(int array, int at, int count, float (&to)[kLanes]) {
-  // A whole word apart, and counted from its beginning, which g++ moves as a vector.
+  // All lanes at once is a case of its own, with constant bounds: g++ moves it as a vector.
   const float* const from = kArrays[array] + at;
   if (count == kLanes) {
     for (int lane = 0; lane < kLanes; ++lane) to[lane] = from[lane];

@@ -116,7 +116,8 @@ class Run:
 
         ``trainer``: JAX by default. ``line`` tells of an epoch's row.
         """
-        plan = self.plan
+        # Before the hours in which files may change.
+        plan, description = self.plan, self._description()
         trainer = JaxTrainer(self) if trainer is None else trainer
         with progress_bars(out) as progress:
             watch = Watch(progress, len(self._sentences))
@@ -149,7 +150,7 @@ class Run:
         tests = {f"{state.epoch} test": test, f"{best.epoch} test, best": of_best}
         out.console.print(results_table(plan.preset, self.corpus, rows, tests))
         best_row = {"epoch": best.epoch, "dev": best.scores, "test": of_best}
-        return {**self._description(), "epochs": rows, "test": test, "best": best_row}
+        return {**description, "epochs": rows, "test": test, "best": best_row}
 
     def examples(self, state: TrainState) -> Batch:
         """The training sentences as the next epoch sees them, all draws from the seed and its number."""

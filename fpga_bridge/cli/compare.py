@@ -184,11 +184,10 @@ def _jax_device(platform: str) -> Any:
     try:
         return jax.devices(platform)[0]
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"JAX has no {platform} here ({reason}); install JAX for it"
-            f" (pip install 'ttjax-fpga[{platform}]'), or leave it out"
-        ) from None
+        reason, install = " ".join(str(error).split()), ""
+        if platform == "gpu":
+            install = "install JAX for it (pip install 'ttjax-fpga[gpu]'), or "
+        raise UserError(f"JAX has no {platform} here ({reason}); {install}leave it out") from None
 
 
 def _check(name: str) -> None:

@@ -40,7 +40,7 @@ class KernelTrain(Train):
     xclbin: Path | None = None
     """The card's program. Default on the simulated U50: one made for this configuration."""
     timeout: float = 60
-    """Seconds that one call on a card may take."""
+    """Seconds that one run on a card may take; a call is one or more."""
     per_call: int = PER_CALL
     """Sentences that the device gets in one call. After each the loss is shown and the drift measured."""
     beside_jax: bool = True

@@ -88,7 +88,6 @@ class XrtDevice(KernelDevice):
                 f"expected a timeout above 0 s and at least one example a run, found {timeout_s:g} and"
                 f" {examples_per_run}"
             )
-        self.address = address
         self._xclbin = xclbin
         self._xrt = pyxrt if pyxrt is not None else _import_pyxrt()
         self._timeout_s = timeout_s
@@ -99,7 +98,7 @@ class XrtDevice(KernelDevice):
         states = self._xrt.ert_cmd_state
         self._going = (states.ERT_CMD_STATE_NEW, states.ERT_CMD_STATE_QUEUED, states.ERT_CMD_STATE_SUBMITTED)
         card = open_card(self._xrt, address, xclbin)
-        self._device, self._kernel, self.shell, self.taps = card.device, card.kernel, card.shell, card.taps
+        self._device, self._kernel, self.taps = card.device, card.kernel, card.taps
         self._arguments = arguments(self.taps)
         self._scalars = [self._argument(name)[0] for name in ("command", "n_examples")]
         words_of_example = 3 + 2 * config.seq_len
@@ -111,11 +110,6 @@ class XrtDevice(KernelDevice):
             results = self._buffer("results", n_results)
             self._slots.append(_Slot(examples, results, self._new_run(examples, results)))
         self._check_layout()
-
-    @property
-    def description(self) -> str:
-        """Which card this is: address and shell."""
-        return f"xrt:{self.address} ({self.shell})"
 
     def sensors(self) -> Sensors:
         """Clock, temperature and power as the card reports them now; None where it doesn't."""

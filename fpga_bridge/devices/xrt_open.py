@@ -24,11 +24,10 @@ from ttjax import UserError
 
 @dataclass(frozen=True)
 class Card:
-    """pyxrt's device and kernel objects, the card's shell, and whether the kernel has taps."""
+    """pyxrt's device and kernel objects, and whether the kernel has taps."""
 
     device: Any
     kernel: Any
-    shell: str
     taps: bool
 
 
@@ -59,7 +58,7 @@ def open_card(pyxrt: Any, address: str, xclbin: Path) -> Card:
     counted = _count_arguments(kernel)
     if counted not in (len(arguments(False)), len(arguments(True))):
         raise wrong_kernel(xclbin, counted)
-    return Card(device, kernel, shell, counted == len(arguments(True)))
+    return Card(device, kernel, counted == len(arguments(True)))
 
 
 def _count_arguments(kernel: Any) -> int:

@@ -76,9 +76,6 @@ def arguments(taps: bool) -> tuple[Argument, ...]:
     return tuple(found)
 
 
-ARGUMENTS = arguments(True)
-
-
 def connectivity(taps: bool = False) -> str:
     """The configuration file of `v++ --link`: one compute unit, and the bank of each buffer."""
     lines = [

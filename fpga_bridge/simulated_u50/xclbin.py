@@ -7,7 +7,6 @@ In place of a bitstream stands the kernel, compiled for this machine.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -24,14 +23,10 @@ from fpga_bridge.kernel.interface import (
     arguments,
 )
 from fpga_bridge.program.manifest import Manifest
-from ttjax import UserError
-
-# Where the link of a real xclbin puts it too: `xclbinutil --key-value USER:ttfpga_layout_hash:...`.
-HASH_KEY = "ttfpga_layout_hash"
 
 # Numbers of xclbin.h.
 _BITSTREAM, _EMBEDDED_METADATA, _MEM_TOPOLOGY, _CONNECTIVITY, _IP_LAYOUT = 0, 2, 6, 7, 8
-_CLOCK_FREQ_TOPOLOGY, _KEYVALUE_METADATA = 11, 15
+_CLOCK_FREQ_TOPOLOGY = 11
 _MEM_HBM, _IP_KERNEL, _AP_CTRL_CHAIN, _CT_DATA = 6, 1, 1, 1
 _HEADER = struct.Struct("<8si28s256sQ QQQHBBHH16s64s16s16sI 4x")
 _SECTION = struct.Struct("<I16s4xQQ")
@@ -50,7 +45,6 @@ def write_xclbin(
     """
     interface = arguments(taps)
     library = kernel_library.read_bytes()
-    digest = manifest.layout.hash.tobytes().hex()
     sections = [
         (_BITSTREAM, library),
         (_MEM_TOPOLOGY, _memory_topology(interface)),
@@ -58,44 +52,8 @@ def write_xclbin(
         (_IP_LAYOUT, _ip_layout()),
         (_CLOCK_FREQ_TOPOLOGY, struct.pack("<hHB5x128s", 1, CLOCK_MHZ, _CT_DATA, b"DATA_CLK")),
         (_EMBEDDED_METADATA, _metadata(interface, platform).encode()),
-        (_KEYVALUE_METADATA, _key_values({HASH_KEY: digest, "ttfpga_simulated": "1"}).encode()),
     ]
     write_atomically(_container(sections, platform), path)
-
-
-def layout_hash_of(path: Path) -> str:
-    """The layout hash, in hex, that an xclbin of this project carries.
-
-    Raises:
-        UserError: no such file, not an xclbin, or one without the hash.
-    """
-    text = _section_of(path, _KEYVALUE_METADATA)
-    try:
-        pairs = json.loads(text.rstrip(b"\0"))["keyvalue_metadata"]["key_values"] if text else []
-        values = {pair["key"]: pair["value"] for pair in pairs}
-    except (ValueError, KeyError, TypeError):
-        values = {}
-    if HASH_KEY not in values:
-        raise UserError(f"{path} does not name the layout it was built for ({HASH_KEY}): build it again")
-    return values[HASH_KEY]
-
-
-def _section_of(path: Path, wanted: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER.size)
-            if len(head) < _HEADER.size or not head.startswith(_MAGIC):
-                raise UserError(f"{path} is not an xclbin: expected it to begin with {_MAGIC[:7].decode()}")
-            for _ in range(_HEADER.unpack(head)[-1]):
-                kind, _name, offset, size = _SECTION.unpack(file.read(_SECTION.size))
-                if kind == wanted:
-                    file.seek(offset)
-                    return file.read(size)
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror}") from None
-    except struct.error:
-        raise UserError(f"{path} is not an xclbin: it is cut short") from None
-    return b""
 
 
 def _container(sections: list[tuple[int, bytes]], platform: str) -> bytes:
@@ -195,8 +153,3 @@ def _metadata(interface: tuple[Argument, ...], platform: str) -> str:
             "",
         ]
     )
-
-
-def _key_values(values: dict[str, str]) -> str:
-    pairs = [{"key": key, "value": value} for key, value in values.items()]
-    return json.dumps({"keyvalue_metadata": {"key_values": pairs}})

@@ -15,10 +15,9 @@ from fpga_bridge.devices.csim import INFER, STEP, CsimDevice
 from fpga_bridge.kernel.build import build_kernel
 from fpga_bridge.kernel.interface import COMPUTE_UNIT, KERNEL, SHELL, arguments
 from fpga_bridge.simulated_u50 import simulated_xclbin
-from fpga_bridge.simulated_u50.xclbin import layout_hash_of, write_xclbin
+from fpga_bridge.simulated_u50.xclbin import write_xclbin
 from tests.fpga_bridge.samples import TINY, random_bits, random_params, rates, same_bits, sentences
 from tests.fpga_bridge.simulated_card import NAMES, UNKNOWN, Card
-from ttjax import UserError
 
 pytestmark = [pytest.mark.xrt, pytest.mark.usefixtures("two_sound_cards")]
 
@@ -176,25 +175,6 @@ def test_8_threads_on_two_cards(pyxrt: Any, xclbin: Path) -> None:
 
 
 # The container.
-
-
-def test_an_xclbin_names_its_layout(tmp_path: Path, xclbin: Path) -> None:
-    assert layout_hash_of(xclbin) == CsimDevice(TINY).manifest.layout.hash.tobytes().hex()
-    for name, content, message in (
-        ("empty", b"", "is not an xclbin"),
-        ("cut", xclbin.read_bytes()[:500], "cut short"),
-        (
-            "nameless",
-            xclbin.read_bytes().replace(b"ttfpga_layout_hash", b"something_else_yet"),
-            "build it again",
-        ),
-    ):
-        path = tmp_path / name
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=message):
-            layout_hash_of(path)
-    with pytest.raises(UserError, match="can't read"):
-        layout_hash_of(tmp_path / "none")
 
 
 def test_the_same_content_is_the_same_file(tmp_path: Path, xclbin: Path) -> None:
