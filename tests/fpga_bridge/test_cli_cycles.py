@@ -104,7 +104,7 @@ def test_counting_on_the_kernel_agrees_or_gives_status_1(
         (["--clock", "nan"], "--clock: expected 100 to 300 MHz, found nan"),
         (["--length", "1"], "--length: expected 2 to 10 tokens, found 1"),
         (["--length", "11"], "--length: expected 2 to 10 tokens, found 11"),
-        (["--out", "absent"], "--out absent: expected an existing folder"),
+        (["--out", "absent"], "--out: expected an existing folder, found none at absent"),
         (["--tile-rows", "5"], "tile_rows: expected an even number from 2 to 16, found 5"),
         (["--norm-lanes", "12"], "norm_lanes: expected a divisor of 32"),
         (["--sum-distance", "0"], "sum_distance: expected at least 1, found 0"),
