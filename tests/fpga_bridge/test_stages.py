@@ -75,6 +75,7 @@ def test_every_label_and_intent_agrees(tiny: Trio, seed: int) -> None:
     assert [name for name, c in compared.items() if not c.agree] == []
 
 
+@pytest.mark.slow  # .ci/run locks steps of enc2 anyway
 def test_isolated_and_locked_stages_of_enc2_agree() -> None:
     config = preset("enc2")
     device, batch = CsimDevice(config), sentences(config, 1, lengths=[12])
