@@ -58,7 +58,7 @@ test-xrt: compiler runtime $(DEV) $(XRT) ## the real XRT runtime on a simulated 
 	@$(HAS_RUNTIME) || \
 	  echo "skipped: nothing was run through XRT, it is not installed (the count is above)"
 
-cosim-xrt: compiler runtime $(INSTALLED) $(XRT) ## as cosim, through XRT: on the card, or else on a simulated U50
+cosim-xrt: compiler runtime $(INSTALLED) $(XRT) ## as cosim, through XRT: on a simulated U50, or on the card with ARGS='--xclbin PATH'
 	@$(BIN)/fpga-bridge cosim --device xrt:0 --preset $(PRESET) --steps $(STEPS) --mode $(MODE) $(ARGS)
 
 clean: ## remove caches and build outputs; the virtual environment stays
@@ -80,8 +80,9 @@ yosys: | $(BIN)/python
 
 HAS_RUNTIME := test -e /usr/include/xrt/xrt/xrt_kernel.h -a -e /usr/include/uuid/uuid.h
 
+# Not beside the vendor's XRT, whose setup.sh sets XILINX_XRT: two runtimes on one machine get mixed up.
 runtime: | $(BIN)/python
-	@$(HAS_RUNTIME) || { \
+	@$(HAS_RUNTIME) || test -n "$$XILINX_XRT" || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  echo "make: installing libxrt1, libxrt-dev and uuid-dev with apt-get" >&2 && \
 	  export DEBIAN_FRONTEND=noninteractive && { apt-get update && \
