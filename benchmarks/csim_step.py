@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 from rich import box
-from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.jax_steps import RATE, Case, by_scan
@@ -48,7 +47,7 @@ class CsimStep:
         case = Case(self.preset, preset(self.preset), 1, STEPS)
         trainings = {"csim": by_kernel(case), "JAX, jitted": by_scan(case)}
         timed = [(Row(label, self.preset, of.multiplications), of) for label, of in trainings.items()]
-        with Progress(console=out.console, transient=True, disable=not out.console.is_terminal) as progress:
+        with out.progress() as progress:
             task = progress.add_task("timing", total=len(timed) + self.rounds)
             warm_up(timed, lambda: progress.advance(task))
             time_in_turn(timed, self.rounds, 0.5, lambda: progress.advance(task))

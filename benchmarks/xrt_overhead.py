@@ -17,7 +17,6 @@ import jax
 import numpy as np
 import tyro
 from rich import box
-from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.timing import machine
@@ -67,7 +66,7 @@ class XrtOverhead:
             f"{STEPS} steps in queued runs": lambda d: d.steps(batch, rates),
         }
         found: dict[str, dict[str, float]] = {}
-        with Progress(console=out.console, transient=True, disable=not out.console.is_terminal) as progress:
+        with out.progress() as progress:
             for way, work in ways.items():
                 turns = progress.track(range(self.rounds), description=way)
                 times = [[_microseconds(work, device) for device in devices] for _ in turns]

@@ -83,7 +83,7 @@ class CompressMlp:
             raise UserError(f"--ranks: expected whole numbers from 1 up, found {self.ranks}")
         check_results_folder(self.out)
         corpus = travel_corpus()
-        with Progress(console=out.console, transient=True, disable=not out.console.is_terminal) as progress:
+        with out.progress() as progress:
             result = self._measure(corpus, progress)
         out.console.print(_table(result))
         origin = {"commit": code_version(), "cpu": processor(), "versions": versions((*PACKAGES, "flax"))}

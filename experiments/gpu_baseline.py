@@ -24,7 +24,6 @@ from typing import Any, get_args
 import numpy as np
 import tyro
 from rich import box
-from rich.progress import Progress
 from rich.table import Table
 
 from experiments.gpu_meters import COUNTED, NotMeasured, open_meter
@@ -103,9 +102,7 @@ class GpuBaseline:
             pass  # the processes say why, for their device
         with TemporaryDirectory() as cache:
             jobs = self._jobs(flows, cache)
-            with Progress(
-                console=out.console, transient=True, disable=not out.console.is_terminal
-            ) as progress:
+            with out.progress() as progress:
                 task = progress.add_task("measuring", total=len(jobs))
                 rows = []
                 for job in jobs:

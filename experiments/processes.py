@@ -113,13 +113,7 @@ def train_all(jobs: Sequence[Job], folder: Path, at_once: int, out: Output) -> l
     )
     # Epochs take minutes, so that the rate is one over all of the study.
     with (
-        Progress(
-            *columns,
-            console=out.console,
-            disable=not out.console.is_terminal,
-            transient=True,
-            speed_estimate_period=1e9,
-        ) as progress,
+        out.progress(*columns, speed_estimate_period=1e9) as progress,
         ThreadPoolExecutor(at_once) as pool,
     ):
         board = _Board(jobs, folder, progress, out)

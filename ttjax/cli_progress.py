@@ -28,7 +28,7 @@ def progress_bars(out: Output) -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    return Progress(*columns, console=out.console, transient=True, disable=not out.console.is_terminal)
+    return out.progress(*columns)
 
 
 class Watch:

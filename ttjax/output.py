@@ -10,8 +10,10 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 
 from ttjax.errors import UserError
 
@@ -41,6 +43,11 @@ class Output:
     def say(self, line: str) -> None:
         """Print one line of text as it is: no markup, no colours, no folding."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, *columns: ProgressColumn, **options: Any) -> Progress:
+        """Bars on a terminal, gone when they end; elsewhere nothing. Arguments and defaults are rich's."""
+        shown = self.console.is_terminal
+        return Progress(*columns, console=self.console, transient=True, disable=not shown, **options)
 
     def write_json(self, obj: object) -> None:
         """Write ``obj`` where ``--json`` says; without that option, nowhere."""
