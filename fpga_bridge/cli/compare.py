@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +25,7 @@ from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
 from ttjax.output import Output
 from ttjax.picture import check_results_folder, save, subplots
+from ttjax.provenance import versions
 
 JAX_DEVICES = {"jax-cpu": "cpu", "jax-gpu": "gpu"}
 
@@ -109,7 +109,7 @@ class Compare:
                 "steps": self.steps,
                 "rate": self.rate,
                 "seed": self.seed,
-                "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
+                "versions": versions(("jax", "jaxlib", "numpy")),
                 "same_bits": same,
                 "devices": [_finite(dataclasses.asdict(finding)) for finding in findings],
             }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fpga_bridge.device import MissingXrt
+from fpga_bridge.devices.xrt_sensors import is_simulated
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
 from tests.fpga_bridge.samples import TINY
 from tests.fpga_bridge.simulated_card import Card
@@ -20,7 +21,7 @@ def pyxrt() -> Any:
         module = import_pyxrt()
     except MissingXrt as error:
         pytest.skip(str(error))
-    if not getattr(module, "ttfpga_simulated", False):
+    if not is_simulated(module):
         pytest.skip("the vendor's pyxrt is installed: these tests are of the simulated card")
     return module
 

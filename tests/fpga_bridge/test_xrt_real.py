@@ -15,7 +15,7 @@ from fpga_bridge.agreement.lockstep import cosimulate
 from fpga_bridge.device import MissingXrt
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.xrt import XrtDevice
-from fpga_bridge.devices.xrt_sensors import Sensors
+from fpga_bridge.devices.xrt_sensors import Sensors, is_simulated
 from fpga_bridge.kernel.interface import CLOCK_MHZ
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
 from tests.fpga_bridge.samples import (
@@ -44,7 +44,7 @@ def runtime() -> None:
         pyxrt = import_pyxrt()
     except MissingXrt as error:
         pytest.skip(f"no XRT: {error}")
-    if not getattr(pyxrt, "ttfpga_simulated", False):
+    if not is_simulated(pyxrt):
         pytest.skip("the vendor's pyxrt is here: these tests are for the simulated U50")
 
 
