@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fpga_bridge.budget.buffers import kernel_shapes
 from fpga_bridge.cycles.counted import count_trips, differences, sentence_shape
 from fpga_bridge.cycles.model import (
     StepModel,
@@ -25,7 +26,7 @@ from fpga_bridge.cycles.trips import SentenceShape, Trips, unit_name
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.kernel.pipelines import pipelines
 from fpga_bridge.memory.banks import PORTS
-from fpga_bridge.memory.blocks import BlockCount
+from fpga_bridge.memory.blocks import BlockCount, total_blocks
 from fpga_bridge.memory.memory_map import make_memory_map
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from fpga_bridge.program.instructions import ENGINE, LENGTH, Instruction, Op, Operand, Program
@@ -154,6 +155,12 @@ def test_the_mean_weighs_lengths_by_their_sentences() -> None:
     short, long = (model.step(SentenceShape(n), "typical") for n in (3, 10))
     assert short < long
     assert model.mean_step({3: 3, 10: 1}, "typical") == (3 * short + long) / 4
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_memory_that_must_fit_is_that_of_the_budget(name: str) -> None:
+    model = make_step_model(CONFIGS[name], OTHER)
+    assert model.blocks == total_blocks(kernel_shapes(model.memory, OTHER))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
