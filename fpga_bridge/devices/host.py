@@ -52,7 +52,7 @@ class KernelDevice(ABC):
         back = self._store()
         if not np.array_equal(image, back):
             word = int(np.flatnonzero(image != back)[0])
-            self._differs(f"image word {word}", int(image[word]), int(back[word]))
+            self._differs(word, int(image[word]), int(back[word]))
 
     def step(
         self, batch: Batch, rate: float, *, trace: bool = False, overrides: Trace | None = None
@@ -128,8 +128,11 @@ class KernelDevice(ABC):
         seen: Trace = {name: np.asarray(value, np.float32) for name, value in values.items()}
         return seen | {f"new_{name}": np.asarray(leaf) for name, leaf in flatten(self.read()).items()}
 
-    def _differs(self, where: str, written: int, found: int) -> NoReturn:
-        raise UserError(f"read-back differs: {where} was written as {written:#010x} and reads {found:#010x}")
+    def _differs(self, word: int, written: int, found: int) -> NoReturn:
+        """Refuses to go on with an image of which that word reads back as another."""
+        raise UserError(
+            f"read-back differs: image word {word} was written as {written:#010x} and reads {found:#010x}"
+        )
 
     @abstractmethod
     def _run(

@@ -292,10 +292,9 @@ class XrtDevice(KernelDevice):
         expected = self.manifest.layout.hash
         if not np.array_equal(image[:HASH_WORDS], expected):
             word = int(np.flatnonzero(image[:HASH_WORDS] != expected)[0])
-            raise memory_differs("image", word, int(expected[word]), int(image[word]))
+            self._differs(word, int(expected[word]), int(image[word]))
 
-    def _differs(self, where: str, written: int, found: int) -> NoReturn:
-        word = int(where.rpartition(" ")[2])
+    def _differs(self, word: int, written: int, found: int) -> NoReturn:
         raise memory_differs("image", word, written, found)
 
     def _usable(self) -> None:

@@ -68,6 +68,22 @@ def test_store_after_load_is_the_identity_on_every_config() -> None:
         assert differing(other.read(), params) == []
 
 
+def test_a_word_that_reads_back_as_another_is_named(
+    device: CsimDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = device._run
+
+    def flipping(command: int, *, image: np.ndarray | None = None, **buffers: np.ndarray | None) -> None:
+        run(command, image=image, **buffers)
+        if command == STORE:
+            assert image is not None
+            image[HASH_WORDS + 3] ^= 1
+
+    monkeypatch.setattr(device, "_run", flipping)
+    with pytest.raises(UserError, match=f"read-back differs: image word {HASH_WORDS + 3} was written as 0x"):
+        device.load(random_params(TINY, 0))
+
+
 def test_two_devices_in_one_process_do_not_share_state(device: CsimDevice) -> None:
     """Neither two of one config nor two of different ones, in parameters, gradients or activations."""
     other, larger = CsimDevice(TINY), CsimDevice(OTHER_CONFIGS["two_cores_a_side"])
