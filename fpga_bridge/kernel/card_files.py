@@ -1,4 +1,4 @@
-"""The generated files of a build for the card: the kernel's header and the linker's connectivity file.
+"""The generated files of a build for the card: the kernel's header, commands for Vitis HLS and the linker.
 
 Run by hls/Makefile as ``python -m fpga_bridge.kernel.card_files``; a library's function does the work.
 """
@@ -15,13 +15,22 @@ import tyro
 
 from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.kernel.header import HEADER_NAME, header
-from fpga_bridge.kernel.interface import CLOCK_MHZ, COMPUTE_UNIT, KERNEL, PLATFORM, TOOLS, connectivity
+from fpga_bridge.kernel.interface import (
+    CLOCK_MHZ,
+    COMPUTE_UNIT,
+    KERNEL,
+    PLATFORM,
+    TOOLS,
+    connectivity,
+    hls_commands,
+)
 from fpga_bridge.program.manifest import make_manifest
 from ttjax import ModelConfig, UserError
 from ttjax.cli import exit_status
 from ttjax.cli_model import ModelArgs
 
 CONNECTIVITY_NAME = "link.cfg"
+HLS_COMMANDS_NAME = "hls.tcl"
 SAYS = {
     "platform": PLATFORM,
     "kernel": KERNEL,
@@ -36,7 +45,7 @@ class CardFiles:
     """Write what `v++` needs beside the sources, or say one fact of the kernel's interface."""
 
     to: Path = Path("build/card/generated")
-    """Folder for the header and the connectivity file."""
+    """Folder for the header, the commands for Vitis HLS and the connectivity file."""
     taps: bool = False
     """With the trace points' buffers."""
     say: str | None = None
@@ -55,13 +64,14 @@ class CardFiles:
 
 
 def write_card_files(folder: Path, config: ModelConfig, taps: bool) -> None:
-    """Header and connectivity file of one config, the connectivity file last: it stamps both.
+    """Header, HLS commands and, last, since it stamps them all, connectivity file of one config.
 
     Raises:
         UserError: the folder can't be written.
     """
     try:
         write_atomically(header(make_manifest(config)).encode(), folder / HEADER_NAME)
+        write_atomically(hls_commands().encode(), folder / HLS_COMMANDS_NAME)
         write_atomically(connectivity(taps).encode(), folder / CONNECTIVITY_NAME)
     except OSError as error:
         raise UserError(f"can't write to {folder}: {error.strerror}; choose another folder") from None

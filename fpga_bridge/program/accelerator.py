@@ -28,7 +28,7 @@ class Accelerator:
     tile_lanes: int = 32
     sum_distance: int = 6
     norm_lanes: int = 32
-    nonlinear_lanes: int = 8
+    nonlinear_lanes: int = 16
     update_lanes: int = 16
 
     def __post_init__(self) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from fpga_bridge.cycles.operators import CLASSES, OPERATORS
+from fpga_bridge.kernel.card_files import HLS_COMMANDS_NAME
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.kernel.interface import (
     CLOCK_MHZ,
@@ -25,6 +27,7 @@ from fpga_bridge.kernel.interface import (
     TOOLS,
     arguments,
     connectivity,
+    hls_commands,
 )
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
@@ -62,6 +65,8 @@ def test_a_dry_run_shows_the_commands_with_the_interfaces_values(target: str, tm
             assert words[words.index(option) + 1] == value
     compiled, linked = options_of(ran.stdout, "--compile"), options_of(ran.stdout, "--link")
     assert compiled[compiled.index("--kernel") + 1] == KERNEL
+    commands = str(tmp_path / "generated" / HLS_COMMANDS_NAME)
+    assert compiled[compiled.index("--hls.pre_tcl") + 1] == commands and commands not in linked
     assert "-DTTFPGA_TAPS=0" in compiled and str(HLS / "kernel.cpp") in compiled
     assert linked[linked.index("--config") + 1] == str(tmp_path / "generated" / "link.cfg")
     assert linked[-1] == str(tmp_path / target / "ttfpga.xclbin")
@@ -85,12 +90,20 @@ def test_the_generated_files_are_those_of_the_interface_and_the_config(taps: boo
     assert ran.returncode == 0, ran.stderr
     generated = tmp_path / "generated"
     assert (generated / HEADER_NAME).read_text() == header(make_manifest(TINY))
+    assert (generated / HLS_COMMANDS_NAME).read_text() == hls_commands()
     text = (generated / "link.cfg").read_text()
     assert text == connectivity(taps)
     assert f"nk={KERNEL}:1:{COMPUTE_UNIT}" in text
     banks = dict(re.findall(rf"^sp={COMPUTE_UNIT}\.(\w+):HBM\[(\d+)\]$", text, re.MULTILINE))
     assert banks == {a.name: str(a.bank) for a in arguments(taps) if a.bank is not None}
     assert all(int(bank) < HBM_BANKS for bank in banks.values())
+
+
+def test_the_card_s_multipliers_are_those_that_the_cycle_model_counts() -> None:
+    """Full usage of the vendor's floating-point core: 2 DSP blocks."""
+    commands = [line for line in hls_commands().splitlines() if not line.startswith("#")]
+    assert commands == ["config_op fmul -impl fulldsp"]
+    assert [OPERATORS["mul"].dsp[c] for c in CLASSES] == [2, 2, 2]
 
 
 def test_a_whole_build_with_a_stand_in_for_vitis_is_made_once(tmp_path: Path) -> None:
