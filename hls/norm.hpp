@@ -40,40 +40,52 @@ enum NormOperand {
 /// Flag of kNormBackward: the gradients of scale and shift are wanted.
 constexpr int kNormTrains = 1;
 
-/// Passes over all rows. kNormForward: mean, variance, apply; kNormAgain: apply; kNormBackward: sums, apply.
-enum NormPass { kMeanPass, kVariancePass, kSumsPass, kApplyPass };
+/// Passes over all rows. kNormForward: shift, moments, apply; kNormAgain: apply; kNormBackward: sums, apply.
+///
+/// The shift of a row is the mean of its first chunk, all that the first pass reads. The second sums x - shift
+/// and its square at once: mean = shift + m1, variance = m2 - m1^2. Little cancels there: k of n elements have
+/// a mean within sqrt(n/k - 1) standard deviations of all n's, so that m2 is at most n/k times the variance,
+/// the number of chunks, and for most rows hardly more than it. Where the mean is large, x - shift is as exact
+/// as x - mean. A variance that rounding makes negative, of a row of equal elements, counts as 0.
+enum NormPass { kShiftPass, kMomentsPass, kSumsPass, kApplyPass };
 
 constexpr int kNormChunks = (kNormWidth + kNormLanes - 1) / kNormLanes;
 
 // A lane has 3 multipliers and 3 adders (one for the residual), and a place in two adder trees. Each row sum
 // adds its tree's result to one of kSumDistance partial sums and joins them: 1 + (kSumDistance - 1) adders.
-// Once a row: mean, slope and slope * inverse (3 multiplications); variance + kNormEps, its root, 1 / root.
-// The second divider, 1 / cols, stands before the loop. Path: residual, g, g - mean, a square, tree, partial
-// sum, join, mean, variance + kNormEps, root, inverse.
+// Once a row: mean, slope or m2, slope * inverse or m1^2 (3 multiplications); -mean, m2 + kNormEps, minus m1^2
+// (3 additions), the root of that, 1 / root. The second divider, 1 / cols, stands before the loop. Path:
+// residual, g, g - mean, product, scaled, tree, partial sum, join, m2, m2 + kNormEps, minus m1^2, root, inverse.
 constexpr Pipeline kNormPipeline = {
     "norm",
     1,
-    {3, 4 + levels_of(kNormLanes) + levels_of(kSumDistance), 1, 1, 1},
-    {3 * kNormLanes + 3, 3 * kNormLanes + 2 * (kNormLanes - 1) + 2 * kSumDistance + 1, 2, 1, 0},
+    {4, 5 + levels_of(kNormLanes) + levels_of(kSumDistance), 1, 1, 1},
+    {3 * kNormLanes + 3, 3 * kNormLanes + 2 * (kNormLanes - 1) + 2 * kSumDistance + 3, 2, 1, 0},
 };
 
 /// Trips from the last of a row in one pass to its first in the next, which uses the sums of the one before:
 /// time enough for the whole path, where no operator takes longer than an adder but root and division, which
-/// take up to five times as long. Where the other rows' trips don't fill it, the pass ends in idle trips.
-constexpr int kNormSettle = kSumDistance * (kNormPipeline.path.mul + kNormPipeline.path.add +
-                                            5 * (kNormPipeline.path.div + kNormPipeline.path.sqrt));
+/// take up to five times as long and come after the moments only. Where the other rows' trips don't fill it,
+/// the pass ends in idle trips.
+inline int norm_settle(int pass) {
+#pragma HLS INLINE
+  constexpr int kSums = kNormPipeline.path.mul + kNormPipeline.path.add;
+  constexpr int kInverse = 5 * (kNormPipeline.path.div + kNormPipeline.path.sqrt);
+  return kSumDistance * (pass == kMomentsPass ? kSums + kInverse : kSums);
+}
 
-/// Trips of a row in a pass: its chunks. An accumulator of kNormTrains belongs to a chunk and returns with
-/// the next row's: a row of few chunks is padded to kSumDistance trips.
+/// Trips of a row in a pass: its chunks, of which the shift takes one. An accumulator of kNormTrains belongs
+/// to a chunk and returns with the next row's: a row of few chunks is padded to kSumDistance trips.
 inline int norm_row_trips(int pass, int chunks, bool trains) {
 #pragma HLS INLINE
+  if (pass == kShiftPass) return 1;
   return pass == kSumsPass && trains && chunks < kSumDistance ? kSumDistance : chunks;
 }
 
 /// Trips of a pass: its rows' and, unless it is the last, those that let its last sums settle.
 inline int norm_pass_trips(int pass, int rows, int row_trips) {
 #pragma HLS INLINE
-  const int least = pass == kApplyPass ? 0 : row_trips - 1 + kNormSettle;
+  const int least = pass == kApplyPass ? 0 : row_trips - 1 + norm_settle(pass);
   return rows * row_trips < least ? least : rows * row_trips;
 }
 
@@ -81,8 +93,9 @@ inline int norm_pass_trips(int pass, int rows, int row_trips) {
 inline int norm_trips(int pass, int rows, int chunks, bool trains) {
 #pragma HLS INLINE
   const int first = norm_pass_trips(pass, rows, norm_row_trips(pass, chunks, trains));
-  const int apply = norm_pass_trips(kApplyPass, rows, chunks);
-  return pass == kMeanPass ? 2 * first + apply : pass == kSumsPass ? first + apply : apply;
+  const int moments = pass == kShiftPass ? norm_pass_trips(kMomentsPass, rows, chunks) : 0;
+  const int apply = pass == kApplyPass ? 0 : norm_pass_trips(kApplyPass, rows, chunks);
+  return first + moments + apply;
 }
 
 /// Adds a trip's values to a row sum: to the partial sum whose turn it is, which was last added to
@@ -118,9 +131,10 @@ inline void norm(const Instruction& job, const Sentence& sentence, Meter& meter)
   const int rows = extent(job.stream, sentence), cols = extent(job.cols, sentence);
   const int chunks = (cols + kNormLanes - 1) / kNormLanes;
   const float cols_inverse = 1.0f / static_cast<float>(cols);
+  const float shift_inverse = chunks == 1 ? cols_inverse : 1.0f / kNormLanes;
 
-  // Of each row, from one pass to the next; slope is mean(g * unit) * inverse. Kept with the sign they're
-  // added with.
+  // Of each row, from one pass to the next: the mean, or at first the shift; slope is mean(g * unit) *
+  // inverse. Kept with the sign they're added with.
   float minus_mean[kTokens] = {}, minus_slope[kTokens] = {}, inverse[kTokens] = {};
   float partial[kSumDistance], slope_partial[kSumDistance];
   float d_scale[kNormChunks][kNormLanes], d_shift[kNormChunks][kNormLanes];
@@ -133,7 +147,7 @@ inline void norm(const Instruction& job, const Sentence& sentence, Meter& meter)
 #pragma HLS ARRAY_PARTITION variable = d_shift complete dim = 2
 
   // Rows one after another, chunks innermost.
-  int pass = again ? kApplyPass : backward ? kSumsPass : kMeanPass;
+  int pass = again ? kApplyPass : backward ? kSumsPass : kShiftPass;
   int row_trips = norm_row_trips(pass, chunks, trains);
   int idle_until = norm_pass_trips(pass, rows, row_trips);  // the trip that is the next pass's first
   int trip = 0, row = 0, chunk = 0, turn = 0, wait = 0;
@@ -141,11 +155,12 @@ inline void norm(const Instruction& job, const Sentence& sentence, Meter& meter)
 
 NORM:
   for (int cycle = 0; cycle < cycles; ++cycle) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 2304
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1638
 #pragma HLS PIPELINE II = 1
     meter.trip();
     if (wait == 0 && row < rows && chunk < chunks) {
-      const bool sums = pass == kSumsPass, apply = pass == kApplyPass, variance = pass == kVariancePass;
+      const bool sums = pass == kSumsPass, apply = pass == kApplyPass;
+      const bool finds_shift = pass == kShiftPass, moments = pass == kMomentsPass;
       const bool dx = apply && backward, from_kept = again || backward;
       const bool last_chunk = chunk == chunks - 1;
       const int col = chunk * kNormLanes;
@@ -180,11 +195,11 @@ NORM:
       for (int lane = 0; lane < kNormLanes; ++lane) {
 #pragma HLS UNROLL
         const float g = in[lane] * scale[lane];
-        // x - mean, g - mean, or the sum of dy.
+        // x - shift, x - mean, g - mean, or the sum of dy.
         const float centred = select_f32(backward, g, in[lane]);
         moved[lane] = select_f32(sums, shift_sum[lane], centred) + select_f32(sums, in[lane], row_minus_mean);
-        // The square of x - mean, the normalised value, dy * unit, or -unit * slope; the kept unit times 1.
-        const float factor = select_f32(variance, moved[lane], row_factor);
+        // The square of x - shift, the normalised value, dy * unit, or -unit * slope; the kept unit times 1.
+        const float factor = select_f32(moments, moved[lane], row_factor);
         const float product =
             select_f32(from_kept, kept[lane], moved[lane]) * select_f32(sums, in[lane], factor);
         unit[lane] = product;
@@ -193,32 +208,32 @@ NORM:
             select_f32(dx, moved[lane], product) * select_f32(dx, row_inverse, scale[lane]);
         // y, the sum of dy * unit, or dx.
         out[lane] = select_f32(sums, scale_sum[lane], scaled) + select_f32(backward, product, shift[lane]);
-        // Beyond the end of a row, x - mean isn't zero.
-        const float summand = select_f32(variance, product, centred);
-        to_sum[lane] = select_f32(lane < count, summand, 0.0f);
-        to_slope[lane] = scaled;
+        // Beyond the end of a row, x - shift isn't zero.
+        const bool inside = lane < count;
+        to_sum[lane] = select_f32(inside, select_f32(moments, moved[lane], centred), 0.0f);
+        to_slope[lane] = select_f32(inside, select_f32(moments, product, scaled), 0.0f);
       }
 
       if (!apply) {
         const bool first = chunk < kSumDistance;
         norm_add(to_sum, turn, first, partial);
-        if (sums) norm_add(to_slope, turn, first, slope_partial);
-        if (last_chunk) {
-          const int used = first ? chunks : kSumDistance;
-          const float mean = norm_join(partial, used) * cols_inverse;
-          if (sums) {
-            float kept_inverse[1] = {};
-            read(inverse_at.array, inverse_at.base + row, 1, kept_inverse);
-            minus_slope[row] = -(norm_join(slope_partial, used) * cols_inverse * kept_inverse[0]);
-            inverse[row] = kept_inverse[0];
+        norm_add(to_slope, turn, first, slope_partial);
+        if (finds_shift || last_chunk) {
+          const int used = finds_shift ? 1 : first ? chunks : kSumDistance;
+          const float mean = norm_join(partial, used) * (finds_shift ? shift_inverse : cols_inverse);
+          const float slope = norm_join(slope_partial, used) * cols_inverse;
+          float found_inverse[1] = {};
+          if (sums) read(inverse_at.array, inverse_at.base + row, 1, found_inverse);
+          // slope * inverse, or the square of m1.
+          const float product = select_f32(moments, mean, slope) * select_f32(moments, mean, found_inverse[0]);
+          if (moments) {
+            const float with_eps = (slope + kNormEps) - product;
+            found_inverse[0] = 1.0f / std::sqrt(select_f32(with_eps < kNormEps, kNormEps, with_eps));
+            write(inverse_at.array, inverse_at.base + row, 1, found_inverse);
           }
-          if (variance) {
-            const float new_inverse[1] = {1.0f / std::sqrt(mean + kNormEps)};
-            inverse[row] = new_inverse[0];
-            write(inverse_at.array, inverse_at.base + row, 1, new_inverse);
-          } else {
-            minus_mean[row] = -mean;
-          }
+          minus_mean[row] = select_f32(moments, row_minus_mean, 0.0f) - mean;
+          minus_slope[row] = -product;
+          inverse[row] = found_inverse[0];
         }
       }
       if (sums && trains) {
@@ -255,7 +270,7 @@ NORM:
         ++row;
       }
       if (trip == idle_until) {
-        pass = pass == kMeanPass ? kVariancePass : kApplyPass;
+        pass = pass == kShiftPass ? kMomentsPass : kApplyPass;
         row_trips = norm_row_trips(pass, chunks, trains);
         idle_until = norm_pass_trips(pass, rows, row_trips);
         trip = 0;

@@ -42,9 +42,9 @@ class Trips:
         self.accelerator = accelerator
         self._ports = Ports(memory, accelerator)
         path = pipelines(accelerator)["norm"].path
-        # kNormSettle: root and division take up to five times as long as an addition.
-        operators = path.mul + path.add + 5 * (path.div + path.sqrt)
-        self._settle = accelerator.sum_distance * operators
+        # norm_settle: root and division take up to five times as long as an addition.
+        self._settle_sums = accelerator.sum_distance * (path.mul + path.add)
+        self._settle_inverse = self._settle_sums + accelerator.sum_distance * 5 * (path.div + path.sqrt)
 
     def __call__(self, job: Instruction, sentence: SentenceShape) -> int:
         """Trips of one instruction for a sentence; a trip that waits for its ports counts as several."""
@@ -62,11 +62,13 @@ class Trips:
         apply = rows * chunks
         if job.op == Op.NORM_AGAIN:
             return apply
-        backward = job.op == Op.NORM_BACKWARD
-        trains = backward and bool(job.flags & Flag.TRAINS)
+        if job.op == Op.NORM:
+            shift = max(rows, self._settle_sums)
+            moments = max(rows * chunks, chunks - 1 + self._settle_inverse)
+            return shift + moments + apply
+        trains = bool(job.flags & Flag.TRAINS)
         of_row = max(chunks, self.accelerator.sum_distance) if trains else chunks
-        sums = max(rows * of_row, of_row - 1 + self._settle)
-        return (1 if backward else 2) * sums + apply
+        return max(rows * of_row, of_row - 1 + self._settle_sums) + apply
 
     def _nonlinear(self, job: Instruction, sentence: SentenceShape) -> int:
         a, distance = self.accelerator, self.accelerator.sum_distance

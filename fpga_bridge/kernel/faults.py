@@ -170,8 +170,8 @@ FAULTS: dict[str, Fault] = {
             "LayerNorm with epsilon 1e-3",
             "embed_norm",
             "norm.hpp",
-            "std::sqrt(mean + kNormEps)",
-            "std::sqrt(mean + 1e-3f)",
+            "(slope + kNormEps) - product",
+            "(slope + 1e-3f) - product",
         ),
         ProgramFault(
             "transposed_core",

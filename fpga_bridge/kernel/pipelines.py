@@ -74,7 +74,7 @@ def pipelines(accelerator: Accelerator) -> dict[str, Pipeline]:
     rows, lanes, tile = a.tile_rows, a.tile_lanes, a.macs
     norm, nonlinear, update = a.norm_lanes, a.nonlinear_lanes, a.update_lanes
     engine_adders = _tree_adders(rows, lanes, a) + (tile - _level_adders(rows, lanes, a)) + 6 * lanes
-    norm_path = 4 + levels(norm) + levels(a.sum_distance)
+    norm_path = 5 + levels(norm) + levels(a.sum_distance)
     return {
         "engine": Pipeline(
             "contract",
@@ -85,8 +85,8 @@ def pipelines(accelerator: Accelerator) -> dict[str, Pipeline]:
         "norm": Pipeline(
             "norm",
             1,
-            Operators(3, norm_path, 1, 1, 1),
-            Operators(3 * norm + 3, 3 * norm + 2 * (norm - 1) + 2 * a.sum_distance + 1, 2, 1, 0),
+            Operators(4, norm_path, 1, 1, 1),
+            Operators(3 * norm + 3, 3 * norm + 2 * (norm - 1) + 2 * a.sum_distance + 3, 2, 1, 0),
         ),
         "nonlinear": Pipeline(
             "nonlinear",

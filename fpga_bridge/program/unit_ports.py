@@ -126,7 +126,7 @@ def _passes(job: Instruction, ports: Ports) -> Iterator[list[Access]]:
     one = [] if inverse is None else [Access(inverse, 1, 1)]
     if job.op == Op.NORM:
         shift, residual = operands[5:7]
-        yield several(lanes, given, residual) + one
+        yield several(lanes, given, residual) + one  # the moments; the shift reads no more
         yield several(lanes, given, residual, scale, shift, unit, out)
     elif job.op == Op.NORM_AGAIN:
         yield several(lanes, unit, scale, operands[5], out)

@@ -92,10 +92,12 @@ def test_special_sentences_of_enc2_agree(length: int) -> None:
 
 @pytest.mark.parametrize("name", OTHER_CONFIGS)
 def test_odd_configs_agree_in_locked_steps(name: str) -> None:
+    """At twice the usual multiple, for what the test below says: the intent's few numbers can cancel too
+    (measured on 25 seeds of two_cores_a_side: one is beyond the usual limit, 1.3 times it)."""
     config = OTHER_CONFIGS[name]
     lengths = [2, config.seq_len, 2 + config.seq_len // 3]
     lengths = [min(length, config.seq_len) for length in lengths]
-    assert_agrees(run(CsimDevice(config), sentences(config, 3, lengths=lengths), "locked"))
+    assert_agrees(run(CsimDevice(config), sentences(config, 3, lengths=lengths), "locked", multiple=32.0))
 
 
 @pytest.mark.slow

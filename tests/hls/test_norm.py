@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,9 +21,10 @@ from tests.hls.units import (
 
 WIDTH = 44  # kNormWidth
 EPS = float(np.float32(1e-5))
-# From a row's last trip to its first in the next pass: the operators in between, each as slow as an adder but
-# the root and the division.
-SETTLE = SUM_DISTANCE * (3 + 4 + levels(NORM_LANES) + levels(SUM_DISTANCE) + 5 * 2)
+# From a row's last trip to its first in the next pass: the operators in between, each as slow as an adder;
+# after the moments a root and a division too.
+SETTLE = SUM_DISTANCE * (4 + 5 + levels(NORM_LANES) + levels(SUM_DISTANCE))
+SETTLE_INVERSE = SETTLE + SUM_DISTANCE * 5 * 2
 
 seeds = st.integers(0, 2**32 - 1)
 widths = st.integers(1, WIDTH)
@@ -36,8 +38,12 @@ def trips(op: Op, rows: int, cols: int, interval: int, trains: bool = False) -> 
     chunks = -(-cols // NORM_LANES)
     # A chunk's sums over the rows come again with the next row.
     summing = max(chunks, SUM_DISTANCE) if trains else chunks
-    sums = max(rows * summing, summing - 1 + SETTLE)
-    return interval * ({Op.NORM: 2, Op.NORM_AGAIN: 0, Op.NORM_BACKWARD: 1}[op] * sums + rows * chunks)
+    before = {
+        Op.NORM: max(rows, SETTLE) + max(rows * chunks, chunks - 1 + SETTLE_INVERSE),
+        Op.NORM_AGAIN: 0,
+        Op.NORM_BACKWARD: max(rows * summing, summing - 1 + SETTLE),
+    }
+    return interval * (before[op] + rows * chunks)
 
 
 def draw_rows(
@@ -104,6 +110,65 @@ def test_forward_and_again(
     job = Instruction(Op.NORM_AGAIN, ("", ""), operands, stream=stream, cols=cols, interval=interval)
     assert units.run(job, sentence, [(again_at, shape)]) == trips(Op.NORM_AGAIN, shape[1], cols, interval)
     assert units.view(again_at, shape).tobytes() == y.tobytes()
+
+
+def forward(units: Units, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised values (rows, cols) and inverse standard deviations (rows,) of x (rows, cols)."""
+    units.clear()
+    rows, cols = x.shape
+    shape = (1, rows, cols)
+    x_at = units.put(x[None], "activation", rng)
+    unit_at = units.put(np.zeros(shape, np.float32), "activation", rng)
+    scale_at, shift_at = one_row(units, cols, rng), one_row(units, cols, rng)
+    inverse_at = units.put(np.zeros((1, 1, rows), np.float32), "extra", rng)
+    operands = (x_at, unit_at, x_at, scale_at, inverse_at, shift_at)
+    job = Instruction(Op.NORM, ("", ""), operands, stream=rows, cols=cols, interval=1)
+    units.run(job, random_sentence(rows, rng), [(x_at, shape), (unit_at, shape), (inverse_at, (1, 1, rows))])
+    return units.view(unit_at, shape)[0].copy(), units.view(inverse_at, (1, 1, rows))[0, 0].copy()
+
+
+ROWS = {
+    "far_from_zero": lambda rng, cols: 1e4 + rng.standard_normal(cols),
+    "far_from_zero_and_close": lambda rng, cols: 1e4 + 0.01 * rng.standard_normal(cols),
+    "small": lambda rng, cols: 1e-3 * rng.standard_normal(cols),
+    "an_outlier": lambda rng, cols: np.where(
+        np.arange(cols) == rng.integers(cols), 1e3, rng.standard_normal(cols)
+    ),
+    # As far as a mean can be from that of the first chunk.
+    "two_levels": lambda rng, cols: np.where(np.arange(cols) < NORM_LANES, 100.0, 0.0),
+}
+
+
+@settings(max_examples=20)
+@given(seeds, st.integers(2, WIDTH), st.integers(1, TOKENS))
+@pytest.mark.parametrize("kind", ROWS)
+def test_mean_and_variance_lose_no_digits(units: Units, kind: str, seed: int, cols: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = np.stack([ROWS[kind](rng, cols) for _ in range(rows)]).astype(np.float32)
+    unit, inverse = forward(units, x, rng)
+    exact = x.astype(np.float64)
+    mean = exact.mean(axis=1, keepdims=True)
+    expected = 1 / np.sqrt(exact.var(axis=1) + EPS)
+    # m2 is this much larger than the variance, at most.
+    chunks = max(1.0, cols / NORM_LANES)
+    np.testing.assert_allclose(inverse, expected, rtol=1e-6 * chunks)
+    rounded = np.spacing(np.abs(mean).astype(np.float32)).astype(np.float64)
+    size = (1 + np.abs(exact - mean)) * expected[:, None] * chunks
+    assert np.all(
+        np.abs(unit - (exact - mean) * expected[:, None]) <= 2e-6 * size + 2 * rounded * expected[:, None]
+    )
+
+
+@settings(max_examples=40)
+@given(seeds, widths, st.floats(-(2.0**50), 2.0**50, width=32))
+def test_equal_elements_have_no_variance(units: Units, seed: int, cols: int, value: float) -> None:
+    """Nor a negative one: their mean is rounded, and the sum of squares with it."""
+    rng = np.random.default_rng(seed)
+    unit, inverse = forward(units, np.full((2, cols), value, np.float32), rng)
+    assert np.all(np.isfinite(unit)) and np.all(inverse > 0)
+    assert np.all(inverse <= np.float32(1 / np.sqrt(EPS)) * (1 + 1e-6))
+    if abs(value) < 1e3:
+        np.testing.assert_allclose(inverse, 1 / np.sqrt(EPS), rtol=1e-5)
 
 
 @settings(max_examples=100)
