@@ -70,16 +70,21 @@ TOTAL:
   }
   const int count = to_wide ? visit.cols : visit.rows;
   const Operand &bias_at = job.operand[kBias], &addend_at = job.operand[kAddend];
-  float more[kTileLanes];
+  const bool has_bias = bias_at.array != kNone, has_addend = addend_at.array != kNone;
   if (!to_wide) scale_narrow(job.scale, total);
-  if (bias_at.array != kNone) {
-    read(bias_at.array, visit.bias, count, more);
-    add_lanes(total, more);
+  // Bias and addend are added to each other while the tree still works.
+  float more[kTileLanes] = {}, bias[kTileLanes] = {};
+  if (has_bias) read(bias_at.array, visit.bias, count, bias);
+  if (has_addend) read(addend_at.array, visit.addend + c.row * addend_at.row, count, more);
+  if (has_bias && has_addend) add_lanes(bias, more);
+  if (has_bias) {
+  WITH_BIAS:
+    for (int lane = 0; lane < kTileLanes; ++lane) {
+#pragma HLS UNROLL
+      more[lane] = bias[lane];
+    }
   }
-  if (addend_at.array != kNone) {
-    read(addend_at.array, visit.addend + c.row * addend_at.row, count, more);
-    add_lanes(total, more);
-  }
+  if (has_bias || has_addend) add_lanes(total, more);
   write(to_wide ? wide_at.array : narrow_at.array, to_wide ? wide0 : narrow0, count, total);
 }
 

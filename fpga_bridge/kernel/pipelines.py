@@ -79,7 +79,7 @@ def pipelines(accelerator: Accelerator) -> dict[str, Pipeline]:
         "engine": Pipeline(
             "contract",
             1,
-            Operators(2, max(levels(rows), levels(lanes)) + 3, 0, 0, 2),
+            Operators(2, max(levels(rows), levels(lanes)) + 2, 0, 0, 2),
             Operators(tile + 2 * rows, engine_adders, 0, 0, 0),
         ),
         "norm": Pipeline(

@@ -230,6 +230,28 @@ def test_operands_in_one_memory_cost_trips_and_change_nothing(units: Units) -> N
     check(units, Case(Op.TO_WIDE, stream=5, batches=1, arrays=("weights",) * 3, **LARGE))
 
 
+@pytest.mark.parametrize("op", [Op.TO_WIDE, Op.TO_NARROW])
+def test_bias_and_addend_are_added_to_each_other_first(units: Units, op: Op) -> None:
+    """Where they cancel, no digit of the product is lost."""
+    units.clear()
+    rng = np.random.default_rng(0)
+    stream, rows, cols = 5, TILE_ROWS + 1, TILE_LANES + 3
+    summed, kept = (rows, cols) if op == Op.TO_WIDE else (cols, rows)
+    shape, large = (1, stream, kept), rng.uniform(1e6, 1e7, (1, 1, kept)).astype(np.float32)
+    given = units.put(rng.standard_normal((1, stream, summed)).astype(np.float32), "activation", rng)
+    tile = units.put(rng.standard_normal((1, rows, cols)).astype(np.float32), "weights", rng)
+    addend = units.put(np.repeat(-large, stream, axis=1), "activation", rng)
+    bias = units.put(large, "weights", rng)
+    found = []
+    for extra in ((None, None), (addend, bias)):
+        result = units.put(np.full(shape, np.nan, np.float32), "activation", rng)
+        both = (given, result) if op == Op.TO_WIDE else (result, given)
+        job = Instruction(op, ("", ""), (*both, tile, *extra), rows=rows, cols=cols, stream=stream)
+        units.run(PORTS.timed(job), random_sentence(stream, rng), [(result, shape)])
+        found.append(units.view(result, shape).tobytes())
+    assert found[0] == found[1]
+
+
 def test_no_batches_take_no_trips(units: Units) -> None:
     units.clear()
     rng = np.random.default_rng(0)
