@@ -13,7 +13,7 @@ from operator import or_
 from typing import Literal
 
 from fpga_bridge.memory.layout import make_layout, pitch_of
-from fpga_bridge.memory.timeline import Phase, Timeline
+from fpga_bridge.memory.timeline import Phase, Timeline, merged_together
 from ttjax import ModelConfig
 from ttjax.params import BLOCK_LINEARS, HEAD_LINEARS
 
@@ -180,11 +180,13 @@ def _layer_products(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
     sizes = pool_slot(config)
     halves: list[Pool] = [pool for pool in HALVES if pool in sizes]
     blocks = [(b, f"block{b}.{name}") for b in range(config.n_blocks) for name in BLOCK_LINEARS]
-    for index, (block, layer) in enumerate([*blocks, *((-1, name) for name in HEAD_LINEARS)]):
-        # Those of queries, keys and values are merged together, before the first is used.
-        together = layer.rpartition(".")[2] in ("k", "v") and not config.rederive
-        merged = f"block{block}.q" if together else layer
-        lives = list(_lives(config, time, block, merged, layer, layer))
+    layers = [*blocks, *((-1, name) for name in HEAD_LINEARS)]
+    if merged_together(config):
+        # One array for all layers. Gradients of halves take the place of the halves.
+        life = (time.at("forward", "merges"), time.at("backward", "merges"))
+        for pool in halves:
+            yield Temporary(pool, 0, (0, 1), pool, len(layers) * sizes[pool], (life,))
+    for index, (block, layer) in enumerate(layers):
         for passes, interval in _lives(config, time, block, layer, layer, layer, _trains(config, layer)):
             yield Temporary("bond", index, passes, "bond", sizes["bond"], (interval,))
         if config.rederive:
@@ -197,9 +199,9 @@ def _layer_products(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
                     moments = tuple(time.at(phase, layer) for phase in phases)
                     intervals = tuple((moment, moment) for moment in moments)
                     yield Temporary(pool, index, (number,), pool, sizes[pool], intervals)
-        else:
+        elif not merged_together(config):
             for pool in halves:
-                for passes, interval in lives:
+                for passes, interval in _lives(config, time, block, layer, layer, layer):
                     yield Temporary(pool, index, passes, pool, sizes[pool], (interval,))
 
 

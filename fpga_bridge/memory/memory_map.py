@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from fpga_bridge.memory.layout import Layout, make_layout, pitch_of
+from fpga_bridge.memory.layout import Layout, Placement, make_layout, pitch_of
 from fpga_bridge.memory.lifetimes import Pool, Temporary, pool_slot, temporaries
-from fpga_bridge.memory.timeline import Timeline, make_timeline
+from fpga_bridge.memory.timeline import Timeline, make_timeline, merged_together
 from ttjax import ModelConfig
 from ttjax.params import linear_names
 
@@ -66,21 +66,21 @@ class MemoryMap:
         place = self._by_key.get((name, index, of_pass)) or self._by_key[name, index, 0]
         return place.array.pool, place.slot * self.slot_size[place.array.pool]
 
-    def gradient_home(self, bank: str) -> tuple[str, int]:
-        """Array for a bank's gradient, and where in it that of the bank's (or a layer's) first element goes.
+    def gradient_home(self, p: Placement) -> tuple[str, int]:
+        """Array for a parameter's gradient, and its first element there.
 
-        Gradients that are held have banks of their own. Applied at once, those of one layer's cores and bias
-        are in scratch together, and those of one norm; those of the heads and the embedding in free
-        activations, and that of a position is the gradient of its embedding.
+        Gradients that are held have banks of their own, and so have those of cores that are made together.
+        Applied at once, those of one layer are in scratch together, and those of one norm; those of the heads
+        and the embedding in free activations, and that of a position is the gradient of its embedding.
         """
-        config = self.config
-        if not config.immediate:
-            return f"{bank}_gradient", 0
+        config, bank = self.config, self.layout.banks[p.bank].name
+        if not config.immediate or (bank.startswith("linear") and bank not in layer_banks(self.layout)):
+            return f"{bank}_gradient", p.start
         sizes = {b.name: b.size for b in self.layout.banks}
         if bank.startswith("norm"):
             return f"{bank}_gradient", 0
         if bank.startswith("linear"):
-            names = [name for name in sizes if name.startswith("linear")]
+            names = layer_banks(self.layout)
             before = sum(sizes[name] for name in names[: names.index(bank)])
             return "layer_gradient", before // len(linear_names(config))
         if bank == "position":
@@ -217,15 +217,23 @@ def _fixed(layout: Layout) -> Iterable[Fixed]:
     yield Fixed("losses", 3)
     # A number one: the input that a bias is the weight of.
     yield Fixed("one", 1)
-    # Read beside the values they are gradients of: memories of their own, so that neither waits.
-    for pool, size in pool_slot(config).items():
-        if pool not in ("activation", "attention"):
-            yield Fixed(f"d_{pool}", size)
+    # Read beside the values they are gradients of: a memory of their own, so that neither waits.
+    yield Fixed("d_bond", pool_slot(config)["bond"])
     if config.immediate:
-        of_layers = sum(bank.size for bank in layout.banks if bank.name.startswith("linear"))
+        together = layer_banks(layout)
+        for bank in layout.banks:
+            if bank.name.startswith("linear") and bank.name not in together:
+                yield Fixed(f"{bank.name}_gradient", bank.size)
+        of_layers = sum(bank.size for bank in layout.banks if bank.name in together)
         yield Fixed("layer_gradient", of_layers // len(linear_names(config)))
         for part in ("scale", "bias"):
             yield Fixed(f"norm_{part}_gradient", width)
+
+
+def layer_banks(layout: Layout) -> list[str]:
+    """Banks of linear layers whose gradients, where they are applied at once, are so a layer at a time."""
+    names = [bank.name for bank in layout.banks if bank.name.startswith("linear")]
+    return [name for name in names if "core" not in name or not merged_together(layout.config)]
 
 
 def extra_multiplications(config: ModelConfig) -> dict[str, int]:

@@ -50,6 +50,14 @@ class Timeline:
         return len(self.stages) - 1
 
 
+def merged_together(config: ModelConfig) -> bool:
+    """Whether all layers' halves are merged in one stage, and their cores' gradients made in one.
+
+    Where all halves are kept from the forward to the backward pass: elsewhere there is no place for all.
+    """
+    return not config.rederive and not config.recompute
+
+
 def make_timeline(config: ModelConfig) -> Timeline:
     """The stages of one step of a config."""
     stages: list[tuple[Phase, str]] = []
@@ -60,7 +68,9 @@ def make_timeline(config: ModelConfig) -> Timeline:
     def of_block(b: int) -> list[str]:
         return [f"block{b}.{stage}" for stage in BLOCK_STAGES]
 
-    run("forward", ("embed", "embed_norm"))
+    # While the first norm is at work, the engine merges; while the embedding is updated, it takes apart.
+    merges = ("merges",) if merged_together(config) else ()
+    run("forward", ("embed", *merges, "embed_norm"))
     for b in range(config.n_blocks):
         run("forward", of_block(b))
     run("forward", (*HEAD_STAGES, "loss"))
@@ -69,6 +79,6 @@ def make_timeline(config: ModelConfig) -> Timeline:
         if b in config.recompute:
             run("recompute", of_block(b))
         run("backward", reversed(of_block(b)))
-    run("backward", ("embed_norm", "embed"))
+    run("backward", ("embed_norm", "embed", *merges))
     run("update", ("parameters",))
     return Timeline(tuple(stages))

@@ -7,6 +7,7 @@ from math import prod
 
 from fpga_bridge.memory.layout import pitch_of
 from fpga_bridge.program.emit_linear import Linear, linear_backward
+from fpga_bridge.program.emit_merges import merges_backward, merges_forward
 from fpga_bridge.program.emitter import BACKWARD, FORWARD, Emitter
 from fpga_bridge.program.instructions import LENGTH, NONE, Op, Operand
 from fpga_bridge.program.products import Product, batched
@@ -15,6 +16,7 @@ from fpga_bridge.program.products import Product, batched
 def encoder_forward(emit: Emitter) -> None:
     """Token ids to the encoder's output."""
     embedding_forward(emit, "forward", FORWARD)
+    merges_forward(emit)
     emit.stage("forward", "embed_norm")
     emit.norm_forward("embed_norm", FORWARD, emit.activation("embedding"), emit.activation("hidden"))
     for block in range(emit.config.n_blocks):
@@ -41,6 +43,7 @@ def encoder_backward(emit: Emitter) -> None:
     emit.norm_backward("embed_norm", d_stream, d_branch, held)
     emit.stage("backward", "embed")
     embedding_backward(emit)
+    merges_backward(emit)
 
 
 def block_forward(emit: Emitter, phase: str, block: int, out: Operand) -> None:
@@ -55,24 +58,17 @@ def block_forward(emit: Emitter, phase: str, block: int, out: Operand) -> None:
     def at(array: str) -> Operand:
         return emit.activation(array, block, of_pass)
 
-    # Merges need no activations: they come first where another unit is still at work on these. Where halves
-    # are merged again and again, there is a place for one layer's only.
-    ahead = not emit.config.rederive
     x, branch = emit.activation("hidden", block), emit.activation("branch")
-    if ahead:
-        for layer in ("q", "k", "v"):
-            linear(layer).merge()
-    linear("q").forward(x, at("query"), merged=ahead)
-    linear("k").forward(x, at("key"), merged=ahead)
+    linear("q").forward(x, at("query"))
+    linear("k").forward(x, at("key"))
     emit.stage(phase, f"{name}.attention")
     attention = Attention(emit, block, of_pass)
     attention.weights()
-    linear("v").forward(x, at("value"), merged=ahead)
-    if ahead:
-        linear("o").merge()
+    # Needs nothing of the softmax, which is at work meanwhile.
+    linear("v").forward(x, at("value"))
     emit.stage(phase, f"{name}.attention")
     attention.forward()
-    linear("o").forward(at("context"), branch, merged=ahead)
+    linear("o").forward(at("context"), branch)
     emit.stage(phase, f"{name}.norm1")
     emit.norm_forward(f"{name}.norm1", of_pass, branch, at("attended"), residual=x)
     linear("ffn_in").forward(at("attended"), at("ffn_hidden"))

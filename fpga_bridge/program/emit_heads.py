@@ -14,17 +14,12 @@ def heads_forward(emit: Emitter) -> None:
     """Logits of both heads from the encoder's output."""
     x, width = emit.activation("hidden", emit.config.n_blocks), emit.config.d_model
     hidden, active = emit.fixed("intent_hidden", width), emit.fixed("intent_active", width)
-    ahead = not emit.config.rederive  # merges need no activations; see block_forward
     intent, slot = Linear(emit, "intent_pre", FORWARD, 1), Linear(emit, "slot_pre", FORWARD, LENGTH)
-    if ahead:
-        for linear in (slot, intent):
-            emit.stage("forward", linear.name)
-            linear.merge()
     # The intent head's few products find their time while the slot head's GELU and norm are at work.
     emit.stage("forward", "slot_pre")
-    slot.forward(x, emit.activation("slot_hidden"), merged=ahead)
+    slot.forward(x, emit.activation("slot_hidden"))
     emit.stage("forward", "intent_pre")
-    intent.forward(x, hidden, merged=ahead)
+    intent.forward(x, hidden)
     emit.stage("forward", "intent_tanh")
     emit.builder.emit(Op.TANH, hidden, None, active, cols=width)
     emit.tap("intent_tanh", active)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -108,26 +109,48 @@ class Emitter:
         for name in parameters:
             self._tap_parameter("d_", name, self.builder.gradient(name))
         if self.config.immediate:
-            for name in parameters:
-                self.update(name)
+            self.update(*parameters)
 
-    def update(self, name: str) -> None:
-        """Parameter -= rate * gradient, for what of the parameter the sentence's tokens have touched."""
-        p, config = self.memory.layout.placement(name), self.config
+    def update(self, *parameters: str) -> None:
+        """Parameter -= rate * gradient, for what of a parameter the sentence's tokens have touched.
+
+        Parameters that follow one another in a bank, and their gradients as well, are one instruction's.
+        """
+        for names in self._neighbours(parameters):
+            self._update(names)
+            for name in names:
+                self._tap_parameter("new_", name, self.builder.parameter(name))
+
+    def _neighbours(self, parameters: Sequence[str]) -> Iterator[list[str]]:
+        run: list[str] = []
+        for name in parameters:
+            if run and self._behind(run[-1]) != (self.builder.parameter(name), self.builder.gradient(name)):
+                yield run
+                run = []
+            run.append(name)
+        if run:
+            yield run
+
+    def _behind(self, name: str) -> tuple[Operand, Operand]:
+        """Where a parameter and its gradient end."""
+        size = self.memory.layout.placement(name).size
+        return self.builder.parameter(name).at(size), self.builder.gradient(name).at(size)
+
+    def _update(self, names: Sequence[str]) -> None:
+        name, config = names[0], self.config
+        p = self.memory.layout.placement(name)
         parameter, gradient = self.builder.parameter(name), self.builder.gradient(name)
+        digits, size = 1, len(names) * p.size
         if name.startswith("embed.core"):
             k = int(name.removeprefix("embed.core"))
             digits = config.vocab_modes[k]
             size = p.size // digits
             parameter, gradient = (replace(o, batch=size, digit=k) for o in (parameter, gradient))
-        else:
-            digits, size = 1, p.size
         # Rows with padding between them, or all elements one after another.
         rows, cols = (size // p.pitch, p.row) if p.row < p.pitch else (1, size)
         if name == "embed.position":
             rows, cols = LENGTH, config.d_model
         self.builder.emit(Op.UPDATE, parameter, gradient, batches=digits, stream=rows, cols=cols)
-        self._tap_parameter("new_", name, parameter)
 
     def _tap_parameter(self, prefix: str, name: str, operand: Operand) -> None:
         p = self.memory.layout.placement(name)

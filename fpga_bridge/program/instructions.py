@@ -133,12 +133,10 @@ class Builder:
     def gradient(self, name: str) -> Operand:
         """The place of a parameter's gradient, laid out as the parameter."""
         p = self.memory.layout.placement(name)
-        array, base = self.memory.gradient_home(self.memory.layout.banks[p.bank].name)
-        if array == "activation" and name == "embed.position":
-            return Operand(array, base, p.row)
-        # A scratch array holds one layer's, or one norm's.
-        scratch = self.memory.config.immediate and array.endswith("_gradient")
-        return Operand(array, base + (0 if scratch else p.start), p.pitch)
+        array, base = self.memory.gradient_home(p)
+        # A position's is that of its embedding, whose rows have no padding.
+        in_place = array == "activation" and name == "embed.position"
+        return Operand(array, base, p.row if in_place else p.pitch)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,8 @@ def make_program(manifest: Manifest, accelerator: Accelerator = DEFAULT) -> Prog
     encoder_backward(emit)
     if not emit.config.immediate:
         emit.stage("update", "parameters")
-        for placement in manifest.layout.placements:
-            if emit.trains(placement.name.rpartition(".")[0]):
-                emit.update(placement.name)
+        names = (placement.name for placement in manifest.layout.placements)
+        emit.update(*(name for name in names if emit.trains(name.rpartition(".")[0])))
     program = Program(with_waits(emit.builder.instructions, emit.memory), forward)
     return serve_ports(program, emit.memory, accelerator)
 

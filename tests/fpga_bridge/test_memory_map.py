@@ -57,20 +57,23 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
     def stage(phase: Phase, name: str, reads: list[Value], writes: list[Value]) -> Access:
         return Access(time.at(phase, name), reads, writes)
 
+    # Halves that all layers keep are one array, merged in a stage of their own.
+    together = not config.rederive and not config.recompute
+    of_all = [one(pool) for pool in chains]
+    streamed = [one("left"), one("right")]
+
     def ahead(phase: Phase, layer: str, reads: list[Value], writes: list[Value]) -> Access:
         n, of_pass = numbers[layer], int(phase != "forward")
         halves: list[Value] = [(pool, n, of_pass) for pool in chains]
-        part, merged = layer.rpartition(".")[2], halves
-        if not config.rederive and part == "q":  # those of the keys and the values at once with it
-            merged = [(pool, n + i, of_pass) for i in range(3) for pool in chains]
-        elif not config.rederive and part in ("k", "v"):
-            reads, merged = [*reads, *halves], []
-        return stage(phase, layer, reads, [*writes, *merged, ("bond", n, of_pass)])
+        merged = (streamed, []) if together else ([], halves)
+        return stage(phase, layer, [*reads, *merged[0]], [*writes, *merged[1], ("bond", n, of_pass)])
 
     def back(layer: str, x: Value, reads: list[Value], writes: list[Value]) -> Access:
         n = numbers[layer]
         halves: list[Value] = [(pool, n, 1) for pool in chains]
-        merged = ([], halves) if config.rederive else (halves, [])
+        merged = ([], halves) if config.rederive else (halves, trains(layer, *halves))
+        if together:  # gradients of halves take the halves' places, the inner products wait
+            merged = streamed, trains(layer, *streamed)
         needed = trains(layer, x, ("bond", n, 1))
         if x in writes:  # made again in this stage
             needed = [value for value in needed if value != x]
@@ -125,6 +128,8 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
     rows = [one("row_products")] if len(config.vocab_modes) > 2 else []
     summary, embedded = ("hidden", n, 0), [*rows, one("embedding")]
     yield stage("forward", "embed", [], embedded)
+    if together:
+        yield stage("forward", "merges", [], of_all)
     yield stage("forward", "embed_norm", [one("embedding")], [("embed_unit", 0, 0), ("hidden", 0, 0)])
     for b in range(n):
         yield from block_ahead("forward", b)
@@ -156,6 +161,8 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
         *at_once("embed", one("embed_gradient")),
     ]
     yield stage("backward", "embed", [d_branch, *trains("embed", *rows)], made)
+    if together:
+        yield stage("backward", "merges", of_all, [value for value in of_all if value not in streamed])
 
 
 def one(name: str) -> Value:

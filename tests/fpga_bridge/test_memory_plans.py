@@ -107,9 +107,9 @@ def test_a_value_handed_in_holds_where_it_is_made_again() -> None:
     assert [name for name in kept if not same_bits(kept[name], again[name])] == []
 
 
-@pytest.mark.parametrize("plan", ["kept", "made again"])
+@pytest.mark.parametrize("plan", ["kept", "applied at once", "made again"])
 def test_frozen_layers_keep_their_bits_and_the_others_train_as_in_jax(plan: str) -> None:
-    config = {"kept": KEPT, "made again": MIXED}[plan].replace(frozen=FROZEN)
+    config = {"kept": KEPT, "applied at once": TINY, "made again": MIXED}[plan].replace(frozen=FROZEN)
     params = random_params(config)
     device = CsimDevice(config)
     report = run(config, device=device)
