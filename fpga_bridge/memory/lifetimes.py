@@ -239,7 +239,10 @@ def _gradients(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
     wide = in_blocks(("ffn_out", "ffn_in"), ("o", "attention"))
     yield _one("d_wide", size, *back(("slot_out", "slot_norm"), ("slot_gelu", "slot_pre")), *wide)
     branch = in_blocks(("norm2", "ffn_in"), ("norm1", "q"))
-    ends = back(("slot_norm", "slot_gelu"), ("embed_norm", "embed"))
+    # Applied at once, the embedding's gradients are so while those of the cores are made.
+    together = merged_together(config)
+    last = "merges" if together and config.immediate else "embed"
+    ends = back(("slot_norm", "slot_gelu"), ("embed_norm", last))
     yield _one("d_branch", size, *ends[:1], *branch, *ends[1:])
     for name, layer in (("d_query", "q"), ("d_key", "k"), ("d_value", "v")):
         yield _one(name, size, *in_blocks(("attention", layer)))
@@ -253,7 +256,10 @@ def _gradients(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
             held = sizes[f"{head}_weight"] + sizes[f"{head}_bias"]
             yield _one(f"{head}_gradient", held, *back((f"{head}_out", f"{head}_out")))
         cores = sum(size for name, size in sizes.items() if name.startswith("embed_core"))
-        yield _one("embed_gradient", cores, *back(("embed", "embed")))
+        yield _one("embed_gradient", cores, *back(("embed", last)))
+        for name in sizes if together else ():
+            if name.startswith("linear_core"):
+                yield _one(f"{name}_gradient", sizes[name], *back(("merges", "merges")))
 
 
 def _trains(config: ModelConfig, layer: str) -> bool:

@@ -69,18 +69,21 @@ class MemoryMap:
     def gradient_home(self, p: Placement) -> tuple[str, int]:
         """Array for a parameter's gradient, and its first element there.
 
-        Gradients that are held have banks of their own, and so have those of cores that are made together.
-        Applied at once, those of one layer are in scratch together, and those of one norm; those of the heads
-        and the embedding in free activations, and that of a position is the gradient of its embedding.
+        Gradients that are held have banks of their own. Applied at once, those of one layer are in scratch
+        together, and those of one norm; those of the heads and the embedding, and of cores that are made
+        together, in free activations, and that of a position is the gradient of its embedding.
         """
         config, bank = self.config, self.layout.banks[p.bank].name
-        if not config.immediate or (bank.startswith("linear") and bank not in layer_banks(self.layout)):
+        if not config.immediate:
             return f"{bank}_gradient", p.start
+        if bank.startswith("linear_core") and merged_together(config):
+            pool, start = self.place(f"{bank}_gradient")
+            return pool, start + p.start
         sizes = {b.name: b.size for b in self.layout.banks}
         if bank.startswith("norm"):
             return f"{bank}_gradient", 0
         if bank.startswith("linear"):
-            names = layer_banks(self.layout)
+            names = _layer_banks(self.layout)
             before = sum(sizes[name] for name in names[: names.index(bank)])
             return "layer_gradient", before // len(linear_names(config))
         if bank == "position":
@@ -220,17 +223,13 @@ def _fixed(layout: Layout) -> Iterable[Fixed]:
     # Read beside the values they are gradients of: a memory of their own, so that neither waits.
     yield Fixed("d_bond", pool_slot(config)["bond"])
     if config.immediate:
-        together = layer_banks(layout)
-        for bank in layout.banks:
-            if bank.name.startswith("linear") and bank.name not in together:
-                yield Fixed(f"{bank.name}_gradient", bank.size)
-        of_layers = sum(bank.size for bank in layout.banks if bank.name in together)
+        of_layers = sum(bank.size for bank in layout.banks if bank.name in _layer_banks(layout))
         yield Fixed("layer_gradient", of_layers // len(linear_names(config)))
         for part in ("scale", "bias"):
             yield Fixed(f"norm_{part}_gradient", width)
 
 
-def layer_banks(layout: Layout) -> list[str]:
+def _layer_banks(layout: Layout) -> list[str]:
     """Banks of linear layers whose gradients, where they are applied at once, are so a layer at a time."""
     names = [bank.name for bank in layout.banks if bank.name.startswith("linear")]
     return [name for name in names if "core" not in name or not merged_together(layout.config)]

@@ -162,7 +162,12 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
     ]
     yield stage("backward", "embed", [d_branch, *trains("embed", *rows)], made)
     if together:
-        yield stage("backward", "merges", of_all, [value for value in of_all if value not in streamed])
+        # The gradients of all cores, of each position in a place of its own.
+        cores = [one(f"linear_core{k}_gradient") for k in range(len(config.in_modes + config.out_modes))]
+        made = [value for value in of_all if value not in streamed]
+        # The embedding may still be updated, beside this stage.
+        late = [d_branch, one("embed_gradient")] if config.immediate and trains("embed", d_branch) else []
+        yield stage("backward", "merges", [*of_all, *late], made + (cores if config.immediate else []))
 
 
 def one(name: str) -> Value:

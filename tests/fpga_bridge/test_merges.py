@@ -68,6 +68,7 @@ def test_every_layer_s_products_have_a_place_of_their_own_where_its_linear_layer
                 size = memory.slot_size[operand.array]  # type: ignore[index]
                 at = [operand.base + batch * operand.batch for batch in range(job.batches)]
                 assert all(b - a == size for a, b in pairwise(at))
+                assert at[-1] < memory.slots[operand.array] * size  # type: ignore[index]
                 merged[operand.array] = at
     read: dict[str, dict[str, int]] = {"left": {}, "right": {}}
     for job in make_program(make_manifest(config)).instructions:
