@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from fpga_bridge.memory.layout import make_layout
 from ttjax import ModelConfig
+from ttjax.params import BLOCK_LINEARS
 
 Phase = Literal["forward", "recompute", "backward", "update"]
 
@@ -53,9 +55,16 @@ class Timeline:
 def merged_together(config: ModelConfig) -> bool:
     """Whether all layers' halves are merged in one stage, and their cores' gradients made in one.
 
-    Where all halves are kept from the forward to the backward pass: elsewhere there is no place for all.
+    Where all halves are kept from the forward to the backward pass, and there is room for the gradients of
+    all cores at once: in banks of their own if they are held, else in activations that are dead by then, as
+    many as linear layers of the blocks had for their results.
     """
-    return not config.rederive and not config.recompute
+    if config.rederive or config.recompute or config.format == "dense":
+        return False
+    slot = config.seq_len * config.d_model
+    cores = [bank.size for bank in make_layout(config).banks if bank.name.startswith("linear_core")]
+    room = len(BLOCK_LINEARS) * config.n_blocks
+    return not config.immediate or sum(-(-size // slot) for size in cores) <= room
 
 
 def make_timeline(config: ModelConfig) -> Timeline:
