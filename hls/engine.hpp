@@ -192,7 +192,7 @@ CLEAR_TILES:
   int streaming = 0, transferring = 0, trip = 0;
   bool busy = c.to_do > 0;
   if (to_tile) {
-    next_turns(c);
+    next_turns(job, c);
     streaming = c.turns.tiles * c.stream * job.interval;
   } else {
     transferring = transfer;
@@ -217,7 +217,7 @@ ENGINE:
     restart(c);
     if (to_tile) {
       busy = c.turns.tiles > 0;
-      next_turns(c);
+      next_turns(job, c);
       streaming = c.turns.tiles * c.stream * job.interval;
       transferring = c.leaving.tiles * partials_used(c.leaving, c.stream) * transfer;
     } else {

@@ -91,11 +91,14 @@ TTFPGA_FOR_MODE Visit visit_of(int op, const Instruction& job, const Sentence& s
 }
 
 /// The tiles of the next turns begin to grow; those of the last ones begin to leave.
-inline void next_turns(EngineState& c) {
+inline void next_turns(const Instruction& job, EngineState& c) {
 #pragma HLS INLINE
+  const int of_batch = c.tiling.row_tiles() * c.tiling.col_tiles();
+  const bool alone = (job.flags & kBatchAlone) && c.to_do > 0;
+  const int left = alone ? (c.to_do - 1) % of_batch + 1 : c.to_do;
   c.leaving = c.turns;
   c.moving = c.turns.first;
-  c.turns = take_turns(c.after_turns, c.to_do);
+  c.turns = take_turns(c.after_turns, left);
   c.to_do -= c.turns.tiles;
   c.at = c.turns.first;
   c.now = 1 - c.now;

@@ -36,6 +36,7 @@ enum EngineOperand { kNarrow, kWide, kTileOperand, kAddend, kBias, kColumnSums }
 // Flags of a contraction.
 constexpr int kTransposed = 1;  ///< the tiled matrix lies in memory as (cols, rows)
 constexpr int kApart = 2;       ///< tiles move between the streams, not beside them: they share a memory
+constexpr int kBatchAlone = 4;  ///< kToTile: only tiles of one batch take turns
 
 /// One tile of one batch.
 struct TileAt {

@@ -58,26 +58,18 @@ class Merges:
         The gradient of each product of a chain takes that product's place in turn, after the core's gradient,
         which needs the product.
         """
+        contract = self.emit.contract
         for half in ("left", "right"):
             for link in reversed([*self._chain(half)]):
+                a, b = self._factors(link)
                 of_core = self._core(link.core, gradient=True)
                 of_before = link.before if link.first is None else self._core(link.first, gradient=True)
                 if link.from_left:
-                    self._right(link, link.before, of_core)
-                    self._left(link, of_before)
+                    contract.right(link.shape, a, of_core, link.after, alone=True)
+                    contract.left(link.shape, of_before, b, link.after)
                 else:
-                    self._left(link, of_core)
-                    self._right(link, self._core(link.core), of_before)
-
-    def _left(self, link: Link, da: Operand) -> None:
-        self.emit.contract.left(link.shape, da, self._factors(link)[1], link.after)
-
-    def _right(self, link: Link, a: Operand, db: Operand) -> None:
-        """A layer at a time: tiles of several would take turns, each with fewer partial sums: other bits."""
-        alone = replace(link.shape, batches=1)
-        for i in range(len(self.layers)):
-            operands = (batched(o.at(i * o.batch), 0) for o in (a, db, link.after))
-            self.emit.contract.right(alone, *operands)
+                    contract.left(link.shape, of_core, b, link.after)
+                    contract.right(link.shape, a, of_before, link.after, alone=True)
 
     def _factors(self, link: Link) -> tuple[Operand, Operand]:
         core = self._core(link.core)

@@ -46,6 +46,7 @@ class Flag(IntFlag):
 
     TRANSPOSED = 1  # engine: the tiled matrix lies as (cols, rows)
     APART = 2  # engine: tiles move between the streams
+    BATCH_ALONE = 4  # engine, sums in tiles: only tiles of one batch take turns
     TRAINS = 1  # norm, backward: the gradients of scale and shift are wanted
     SLOT_LABELS = 1  # cross-entropy: of the words' slots, not of the intent
 

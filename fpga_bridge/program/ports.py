@@ -119,7 +119,10 @@ class Ports:
             step = stream + transfer if apart else max(stream, transfer)
             return transfer + (tiles - 1) * step + stream
         distance = self.accelerator.sum_distance
-        groups = [min(distance, tiles - first) for first in range(0, tiles, distance)]
+        # Tiles that take turns: of all batches, or of each by itself.
+        batches = job.extents(length).batches if job.flags & Flag.BATCH_ALONE else 1
+        alike = tiles // batches
+        groups = [min(distance, alike - first) for first in range(0, alike, distance)] * batches
         partials = [min(-(-distance // group), rows) for group in groups]
         leaving = [group * partial * transfer for group, partial in zip(groups, partials, strict=True)]
         total = groups[0] * stream + leaving[-1]

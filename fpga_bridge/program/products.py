@@ -76,9 +76,14 @@ class Contractor:
         *,
         column_sums: Operand | None = None,
         order: int = NONE,
+        alone: bool = False,
     ) -> None:
-        """Emits dB = A^T dC, and the sums of dC's columns, if wanted; ``order``: as in ``left``."""
-        self._emit("right", shape, a, db, dc, (None, None, column_sums), order)
+        """Emits dB = A^T dC, and the sums of dC's columns, if wanted; ``order``: as in ``left``.
+
+        alone: every batch is summed as if it were the only one, to the same bits.
+        """
+        flags = Flag.BATCH_ALONE if alone else 0
+        self._emit("right", shape, a, db, dc, (None, None, column_sums), order, int(flags))
 
     def _emit(
         self,
@@ -89,6 +94,7 @@ class Contractor:
         c: Operand,
         extra: tuple[Operand | None, ...],
         order: int = NONE,
+        flags: int = 0,
     ) -> None:
         candidates = []
         for a_is_narrow in (True, False):
@@ -109,7 +115,7 @@ class Contractor:
                 cols=shape.cols if a_is_narrow else shape.inner,
                 stream=shape.stream,
                 batches=shape.batches,
-                flags=int(Flag.TRANSPOSED) if shape.by_columns == a_is_narrow else 0,
+                flags=flags | (int(Flag.TRANSPOSED) if shape.by_columns == a_is_narrow else 0),
                 order=order,
                 scale=shape.scale,
             )

@@ -97,6 +97,9 @@ def test_gradients_go_back_through_layers_between_frozen_ones_together(frozen: t
                 seen.update((operand.base + batch * operand.batch) // size for batch in range(job.batches))
     assert sorted(seen) == trained and set(seen.values()) == {1}
     runs = 1 + sum(b - a > 1 for a, b in pairwise(trained))
+    # Of each run and each product of the two chains, the gradients of both factors.
+    n_cores = len(config.in_modes) + len(config.out_modes)
+    assert len(jobs_of(config, "backward", ENGINE)) == runs * 2 * (n_cores - 2)
     assert len(jobs_of(config, "backward", (Op.UPDATE,))) == runs * 5
 
 

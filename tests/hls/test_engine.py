@@ -45,7 +45,8 @@ ARRAYS = ("activation", "weights", "cores", "extra")
 class Case:
     """A contraction: extents (LENGTH: ``length``), where its operands lie, what else it does.
 
-    digits: those of the token that pick narrow, wide and tile. order: the one that orders the tokens.
+    digits: those of the token that pick narrow, wide and tile. order: the one that orders the tokens. alone:
+    only tiles of one batch take turns.
     """
 
     op: Op
@@ -62,6 +63,7 @@ class Case:
     column_sums: bool = False
     digits: tuple[int, ...] = (NONE, NONE, NONE)
     order: int = NONE
+    alone: bool = False
     seed: int = 0
 
     @property
@@ -99,6 +101,7 @@ def cases(draw: st.DrawFn) -> Case:
         column_sums=not streamed and batches == 1 and draw(st.booleans()),
         digits=tuple(digits),  # type: ignore[arg-type]
         order=order,
+        alone=not streamed and order == NONE and draw(st.booleans()),
         seed=draw(st.integers(0, 2**32 - 1)),
     )
 
@@ -135,7 +138,7 @@ def check(units: Units, case: Case) -> None:
             ("", ""),
             (*operands, *extra),
             *given,
-            flags=int(Flag.TRANSPOSED) if case.by_columns else 0,
+            flags=Flag.TRANSPOSED * case.by_columns | Flag.BATCH_ALONE * case.alone,
             order=case.order,
             scale=case.scale,
         )
@@ -250,6 +253,33 @@ def test_bias_and_addend_are_added_to_each_other_first(units: Units, op: Op) -> 
         units.run(PORTS.timed(job), random_sentence(stream, rng), [(result, shape)])
         found.append(units.view(result, shape).tobytes())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("cols", [3, TILE_LANES + 1])
+def test_a_batch_alone_is_summed_as_by_itself(units: Units, cols: int) -> None:
+    """To the last bit, however many partial sums its few tiles have."""
+    units.clear()
+    rng = np.random.default_rng(0)
+    batches, rows, stream = 3, TILE_ROWS + 1, TOKENS
+    narrow, wide = (
+        units.put(rng.standard_normal((batches, stream, n)).astype(np.float32), "activation", rng)
+        for n in (rows, cols)
+    )
+    sentence, shape = random_sentence(2, rng), (batches, rows, cols)
+
+    def summed(flags: int, at_once: int) -> bytes:
+        tile = units.put(np.full(shape, np.nan, np.float32), "weights", rng)
+        for first in range(0, batches, at_once):
+            here = tuple(o.at(first * o.batch) for o in (narrow, wide, tile))
+            job = Instruction(Op.TO_TILE, ("", ""), here, rows, cols, stream, at_once, flags)
+            part = (at_once, rows, cols)
+            units.run(PORTS.timed(job), sentence, [(here[2], part)])
+        return units.view(tile, shape).tobytes()
+
+    by_itself = summed(0, 1)
+    assert summed(int(Flag.BATCH_ALONE), batches) == by_itself
+    # Not for lack of something that could differ.
+    assert summed(0, batches) != by_itself
 
 
 def test_no_batches_take_no_trips(units: Units) -> None:
