@@ -75,8 +75,7 @@ def test_a_word_that_reads_back_as_another_is_named(
 
     def flipping(command: int, *, image: np.ndarray | None = None, **buffers: np.ndarray | None) -> None:
         run(command, image=image, **buffers)
-        if command == STORE:
-            assert image is not None
+        if command == STORE and image is not None:
             image[HASH_WORDS + 3] ^= 1
 
     monkeypatch.setattr(device, "_run", flipping)

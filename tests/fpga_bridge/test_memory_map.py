@@ -17,7 +17,7 @@ from hypothesis import given
 from fpga_bridge.memory.banks import SLOT_MEMORIES
 from fpga_bridge.memory.lifetimes import BLOCK_ARRAYS, HALVES, Pool
 from fpga_bridge.memory.memory_map import MemoryMap, Place, make_memory_map
-from fpga_bridge.memory.timeline import BLOCK_STAGES, Phase
+from fpga_bridge.memory.timeline import BLOCK_STAGES, Phase, merged_together
 from fpga_bridge.program.instructions import Op
 from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import make_manifest
@@ -26,9 +26,6 @@ from ttjax import ModelConfig, preset
 from ttjax.params import linear_names
 
 Value = tuple[str, int, int]  # name, index and pass, as the program asks for a place
-
-NORM_RESIDUAL = 6  # of hls/norm.hpp's operands
-PRESETS = ("tiny", "enc2", "enc4", "enc6")
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,8 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
     def stage(phase: Phase, name: str, reads: list[Value], writes: list[Value]) -> Access:
         return Access(time.at(phase, name), reads, writes)
 
-    # Halves that all layers keep are one array, merged in a stage of their own.
-    together = not config.rederive and not config.recompute
+    # The halves of all layers are one array then, merged in a stage of their own.
+    together = merged_together(config)
     of_all = [one(pool) for pool in chains]
     streamed = [one("left"), one("right")]
 
@@ -305,7 +302,7 @@ def program_touches_dead(memory: MemoryMap) -> list[tuple[tuple[str, str], str, 
             if moment is None or operand is None or operand.array not in memory.slots:
                 continue
             # A norm may write where its residual lies: no element of that is read after it is written.
-            in_place = job.op == Op.NORM and number == NORM_RESIDUAL
+            in_place = job.op == Op.NORM and number == 6  # kNormResidual
             size = memory.slot_size[operand.array]  # type: ignore[index]
             live = [
                 range(place.slot * size, place.slot * size + place.array.size)
@@ -345,7 +342,7 @@ def test_what_is_live_fits_what_is_there_and_sharing_saves(config: ModelConfig) 
 
 
 @pytest.mark.parametrize("rederive", [False, True])
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ["tiny", "enc2", "enc4", "enc6"])
 def test_gradients_applied_at_once_need_less_than_held_ones(name: str, rederive: bool) -> None:
     config = preset(name).replace(rederive=rederive)
     at_once, held = (make_memory_map(config.replace(immediate=i)).total_bytes for i in (True, False))
