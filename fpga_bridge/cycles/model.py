@@ -89,13 +89,16 @@ class StepModel:
             cycles.append(interval * (n - 1) + latency if unit is not None and n else 0)
         return cycles
 
-    def step(self, sentence: SentenceShape, clock_class: ClockClass, *, side_by_side: bool = True) -> int:
-        """Cycles of one training step."""
+    def step(self, sentence: SentenceShape, clock_class: ClockClass, *, side_by_side: bool = False) -> int:
+        """Cycles of one training step: of the kernel as its source stands, one instruction after another.
+
+        side_by_side: of hardware that lets its units work at the same time as far as the program does.
+        """
         durations = self.durations(self.trips(sentence), clock_class)
         return total_cycles(self.program, durations, side_by_side=side_by_side)
 
     def mean_step(
-        self, lengths: Mapping[int, int], clock_class: ClockClass, *, side_by_side: bool = True
+        self, lengths: Mapping[int, int], clock_class: ClockClass, *, side_by_side: bool = False
     ) -> float:
         """Mean cycles of a step over sentences; ``lengths``: how many there are of each length."""
         cycles = {n: self.step(SentenceShape(n), clock_class, side_by_side=side_by_side) for n in lengths}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fpga_bridge.budget.buffers import kernel_shapes
 from fpga_bridge.cycles.counted import count_trips, differences, sentence_shape
 from fpga_bridge.cycles.model import (
+    USABLE_DSP,
     StepModel,
     fits_dies,
     make_step_model,
@@ -161,6 +162,15 @@ def test_the_mean_weighs_lengths_by_their_sentences() -> None:
 def test_the_memory_that_must_fit_is_that_of_the_budget(name: str) -> None:
     model = make_step_model(CONFIGS[name], OTHER)
     assert model.blocks == total_blocks(kernel_shapes(model.memory, OTHER))
+
+
+@pytest.mark.parametrize(("name", "most"), [("enc2", 250_000), ("enc6", 650_000)])
+def test_a_step_of_the_paper_s_models_stays_within_what_was_reached(name: str, most: int) -> None:
+    """The longest sentence, typical operators: cycles, 60 % of the engine, 80 % of the usable DSP blocks."""
+    model = make_step_model(preset(name))
+    cycles = model.step(SentenceShape(32), "typical")
+    assert cycles <= most and model.utilisation(32, cycles) >= 0.6
+    assert sum(model.dsp("typical").values()) <= 0.8 * USABLE_DSP
 
 
 @pytest.mark.parametrize("name", CONFIGS)
