@@ -174,7 +174,9 @@ TTFPGA_FOR_MODE void contract(int op, const Instruction& job, const Sentence& se
   const bool to_tile = op == kToTile, apart = job.flags & kApart;
   c.tiling = {extent(job.rows, sentence), extent(job.cols, sentence), op == kToWide};
   c.stream = extent(job.stream, sentence);
-  c.to_do = extent(job.batches, sentence) * c.tiling.row_tiles() * c.tiling.col_tiles();
+  const int of_batch = c.tiling.row_tiles() * c.tiling.col_tiles();
+  c.to_do = extent(job.batches, sentence) * of_batch;
+  c.alike = c.all_alike = job.flags & kBatchAlone ? of_batch : c.to_do;
   c.now = 0;
   restart(c);
   c.moving = c.after_turns = {0, 0, 0};
@@ -192,7 +194,7 @@ CLEAR_TILES:
   int streaming = 0, transferring = 0, trip = 0;
   bool busy = c.to_do > 0;
   if (to_tile) {
-    next_turns(job, c);
+    next_turns(c);
     streaming = c.turns.tiles * c.stream * job.interval;
   } else {
     transferring = transfer;
@@ -217,7 +219,7 @@ ENGINE:
     restart(c);
     if (to_tile) {
       busy = c.turns.tiles > 0;
-      next_turns(job, c);
+      next_turns(c);
       streaming = c.turns.tiles * c.stream * job.interval;
       transferring = c.leaving.tiles * partials_used(c.leaving, c.stream) * transfer;
     } else {

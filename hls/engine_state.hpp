@@ -57,6 +57,7 @@ struct EngineState {
   Turns turns, leaving;          // kToTile: tiles whose sums grow, and those whose sums leave
   TileAt after_turns;            // the tile that begins the next turns
   int to_do;                     // tiles, of all batches, whose stream has not begun
+  int alike, all_alike;          // kToTile: those of them that may take turns with the next, and all such
   Visit visits[kSumDistance];    // the tiles that take turns
   int row, turn, wait;           // where in the stream
   int partial_turn;              // the partial sum whose turn it is
@@ -91,15 +92,14 @@ TTFPGA_FOR_MODE Visit visit_of(int op, const Instruction& job, const Sentence& s
 }
 
 /// The tiles of the next turns begin to grow; those of the last ones begin to leave.
-inline void next_turns(const Instruction& job, EngineState& c) {
+inline void next_turns(EngineState& c) {
 #pragma HLS INLINE
-  const int of_batch = c.tiling.row_tiles() * c.tiling.col_tiles();
-  const bool alone = (job.flags & kBatchAlone) && c.to_do > 0;
-  const int left = alone ? (c.to_do - 1) % of_batch + 1 : c.to_do;
   c.leaving = c.turns;
   c.moving = c.turns.first;
-  c.turns = take_turns(c.after_turns, left);
+  c.turns = take_turns(c.after_turns, c.to_do < c.alike ? c.to_do : c.alike);
   c.to_do -= c.turns.tiles;
+  c.alike -= c.turns.tiles;
+  if (c.alike == 0) c.alike = c.all_alike;
   c.at = c.turns.first;
   c.now = 1 - c.now;
 }
