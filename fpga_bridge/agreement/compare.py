@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -20,6 +21,8 @@ from ttjax import Batch, ModelConfig, Params, flatten, sgd_step
 
 # States of the truth that are kept for the drift: at most this many, evenly over the steps.
 MARKS = 50
+# One object for each rate: the step is compiled for each optimizer.
+_sgd = lru_cache(maxsize=8)(optax.sgd)
 # Root mean square below which a parameter of the truth is its own rounding error.
 NOISE = 1e-12
 
@@ -65,7 +68,7 @@ def jax_course(
     dtype: type[np.floating] = np.float32,
 ) -> Course:
     """The jitted step of ``ttjax`` on one of JAX's devices, matrix products at the highest precision."""
-    optimizer = optax.sgd(float(np.float32(rate)))
+    optimizer = _sgd(float(np.float32(rate)))
     n = len(np.asarray(batch.length))
     marks = set(marked_steps(n))
     with (
