@@ -40,8 +40,9 @@ lint: $(DEV) ## style, format and types
 	@$(BIN)/ruff format --check . >$(VENV)/format.log 2>&1 || { cat $(VENV)/format.log >&2; exit 1; }
 	@$(BIN)/pyright >$(VENV)/pyright.log 2>&1 || { cat $(VENV)/pyright.log >&2; exit 1; }
 
+# A file's tests on one worker: what they share is made, and compiled by JAX, once.
 unit: compiler $(DEV) ## all tests but those of slow, test-memory and test-xrt
-	@$(BIN)/pytest -q -n $(JOBS) $(ARGS)
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 slow: compiler $(DEV) ## the tests that take minutes
 	@$(BIN)/pytest -q -n $(JOBS) -m slow $(ARGS)
