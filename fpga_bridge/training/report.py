@@ -15,7 +15,7 @@ from ttjax.picture import save, subplots
 NAME = "train_on_kernel"
 # Percentage points that a score of the device may be from JAX's, to pass.
 POINTS = 0.3
-_SCORES = {"intent_accuracy": "intent", "slot_f1": "slot F1"}
+SCORES = {"intent_accuracy": "intent", "slot_f1": "slot F1"}
 
 Row = dict[str, Any]
 
@@ -26,13 +26,13 @@ def line(row: Row) -> str:
     if "jax" not in row:
         return text
     theirs = row["jax"]
-    scores = ", ".join(f"{title} {100 * theirs['dev'][name]:.2f}" for name, title in _SCORES.items())
+    scores = ", ".join(f"{title} {100 * theirs['dev'][name]:.2f}" for name, title in SCORES.items())
     return f"{text}; JAX: loss {theirs['loss']:.4f}, {scores}; drift {row['drift'][-1][1]:.1e}"
 
 
 def comparison(kernel: Row, jax: Row) -> Row:
     """Of the same scores of both: the device's minus JAX's in percentage points, and whether they pass."""
-    points = {name: round(100 * (kernel[name] - jax[name]), 4) for name in _SCORES}
+    points = {name: round(100 * (kernel[name] - jax[name]), 4) for name in SCORES}
     return {**points, "passed": all(abs(found) <= POINTS for found in points.values())}
 
 
@@ -52,7 +52,7 @@ def table(results: Row) -> Table:
     shown = Table("epoch", title=f"{_title(results)}, in %", title_style="", box=box.SIMPLE_HEAD)
     shown.caption = f"passed: both scores are within {POINTS:g} points of JAX's"
     shown.caption_style = ""
-    for title in _SCORES.values():
+    for title in SCORES.values():
         shown.add_column(title, justify="right")
         shown.add_column("JAX", justify="right")
     shown.add_column("drift", justify="right")
@@ -64,7 +64,7 @@ def table(results: Row) -> Table:
     shown.add_row(f"{last} test", *_cells(results["test"], results.get("jax", {}).get("test")), "")
     shown.add_section()
     for split, found in results["compared"].items():
-        cells = [cell for name in _SCORES for cell in (f"{found[name]:+.2f}", "")]
+        cells = [cell for name in SCORES for cell in (f"{found[name]:+.2f}", "")]
         shown.add_row(f"{split}: device − JAX", *cells, "passed" if found["passed"] else "not passed")
     return shown
 
@@ -93,7 +93,7 @@ def _draw(results: Row, path: Path) -> None:
         axes[0].set_yscale("log")
     else:
         axes[0].text(0.5, 0.5, "JAX did not go beside", ha="center", transform=axes[0].transAxes)
-    for number, (name, title) in enumerate(_SCORES.items()):
+    for number, (name, title) in enumerate(SCORES.items()):
         # The two can lie on each other: JAX's line is wide and pale, the device's narrow upon it.
         for label, scored, style in (
             ("JAX", [(row["epoch"], row["jax"]["dev"]) for row in beside], {"linewidth": 6, "alpha": 0.3}),
@@ -118,5 +118,5 @@ def _title(results: Row) -> str:
 
 def _cells(kernel: Row, jax: Row | None) -> list[str]:
     """Each score of the device, and after it JAX's."""
-    pairs = ((kernel[name], None if jax is None else jax[name]) for name in _SCORES)
+    pairs = ((kernel[name], None if jax is None else jax[name]) for name in SCORES)
     return [cell for a, b in pairs for cell in (f"{100 * a:.2f}", "–" if b is None else f"{100 * b:.2f}")]

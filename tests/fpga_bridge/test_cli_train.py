@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from experiments.train_on_kernel import main as study
 from fpga_bridge.cli import main
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.training.report import comparison
@@ -220,11 +219,3 @@ def test_options_that_are_not_the_checkpoints_are_refused(
         assert main(["train", "--resume", str(runs.first), *ALONE, *options]) == 2
         assert message in capsys.readouterr().err
     assert runs.first.read_bytes() == before
-
-
-def test_the_study_is_the_command_with_options_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    assert study(["--out", ".", "--epochs", "0"]) == 2
-    assert "--epochs: expected a whole number from 1 up, found 0" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="0"):
-        study(["--help"])
-    assert "fpga-bridge train --resume run.safetensors" in capsys.readouterr().out

@@ -1,0 +1,97 @@
+"""The study of training on the kernel: a training for each seed, once, and the mean of what they differ by.
+
+`fpga-bridge train` itself is in tests/fpga_bridge/test_cli_train.py; here one that only writes its files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import train_on_kernel
+from experiments.train_on_kernel import main
+from fpga_bridge.training.report import compared
+
+# Of both after the last epoch, by seed: intents and slots of dev, then of test.
+DEVICE = {3: (0.95, 0.90, 0.94, 0.91), 5: (0.96, 0.91, 0.95, 0.92)}
+JAX = {3: (0.955, 0.90, 0.94, 0.90), 5: (0.955, 0.91, 0.95, 0.925)}
+
+
+def results(seed: int) -> dict[str, Any]:
+    """As `fpga-bridge train` writes them."""
+    (dev, test), (jax_dev, jax_test) = (
+        [dict(zip(("intent_accuracy", "slot_f1"), scores[i : i + 2], strict=True)) for i in (0, 2)]
+        for scores in (DEVICE[seed], JAX[seed])
+    )
+    told: dict[str, Any] = {
+        name: name for name in ("preset", "data", "recipe", "config", "versions", "device")
+    }
+    told |= {"seed": seed, "commit": f"c{seed}", "simulated": True, "test": test, "jax": {"test": jax_test}}
+    told["epochs"] = [{"epoch": 1, "dev": dev, "jax": {"dev": jax_dev}}]
+    return told | {"compared": compared(told)}
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Seeds that were trained, in a working folder of their own."""
+    seeds: list[int] = []
+
+    def train(arguments: Sequence[str]) -> int:
+        options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+        assert (arguments[0], options["--device"], options["--epochs"]) == ("train", "csim", "10")
+        seed, folder = int(options["--seed"]), Path(options["--out"])
+        if seed not in DEVICE:
+            return 2
+        seeds.append(seed)
+        (folder / "train_on_kernel.json").write_text(json.dumps(results(seed)))
+        (folder / "train_on_kernel.png").write_bytes(b"picture of %d" % seed)
+        return 0
+
+    monkeypatch.setattr(train_on_kernel, "fpga_bridge", train)
+    monkeypatch.chdir(tmp_path)
+    return seeds
+
+
+def test_each_seed_is_trained_once_and_the_means_are_told(
+    trained: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert main(["--seeds", "3", "5", "--out", ".", "--runs", "runs"]) == 0
+        assert trained == [3, 5]
+    found = json.loads(Path("train_on_kernel.json").read_text())
+    assert [(one["seed"], one["commit"]) for one in found["seeds"]] == [(3, "c3"), (5, "c5")]
+    dev, test = found["difference"]["dev"], found["difference"]["test"]
+    assert (dev["intent_accuracy"], dev["slot_f1"], dev["passed"]) == (0.0, 0.0, True)
+    assert dev["intent_accuracy_range"] == pytest.approx([-0.5, 0.5])
+    assert (test["slot_f1"], test["passed"]) == (pytest.approx(0.25), True)
+    assert found["seeds"][0]["device"] == {"intent_accuracy": 94.0, "slot_f1": 91.0}
+    assert Path("train_on_kernel.png").read_bytes() == b"picture of 3"
+    lines = capsys.readouterr().out.splitlines()
+    *_, mean = (line.split() for line in lines if line.strip().startswith("mean"))
+    assert mean == ["mean", "+0.00", "+0.00", "+0.00", "+0.25"]
+
+
+def test_a_mean_beyond_the_limit_does_not_pass(trained: list[int]) -> None:
+    assert main(["--seeds", "3", "--out", ".", "--runs", "runs"]) == 0
+    found = json.loads(Path("train_on_kernel.json").read_text())["difference"]
+    assert [found[split]["passed"] for split in ("dev", "test")] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seeds", "3", "3"], "--seeds: expected different numbers, found 3 3"),
+        (["--seeds", "4"], "the training with seed 4 ended with status 2"),
+        (["--out", "none"], "--out: expected an existing folder, found none"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_a_line(
+    trained: list[int], options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--out", ".", "--runs", "runs", *options]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("train_on_kernel.json").exists()
