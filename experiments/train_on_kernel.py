@@ -18,7 +18,8 @@ from rich.table import Table
 
 from experiments.runs import extent, mean
 from fpga_bridge.cli import main as fpga_bridge
-from fpga_bridge.training.report import NAME, POINTS, SCORES
+from fpga_bridge.kernel.build import write_atomically
+from fpga_bridge.training.report import NAME, POINTS, SCORES, passes
 from ttjax.cli import exit_status
 from ttjax.errors import UserError
 from ttjax.output import Output, user_cache, write_json
@@ -59,7 +60,7 @@ class TrainOnKernel:
             raise UserError(f"--seeds: expected different numbers, found {' '.join(map(str, self.seeds))}")
         folders = [self._trained(seed) for seed in self.seeds]
         found = [json.loads((folder / f"{NAME}.json").read_text()) for folder in folders]
-        (self.out / f"{NAME}.png").write_bytes((folders[0] / f"{NAME}.png").read_bytes())
+        write_atomically((folders[0] / f"{NAME}.png").read_bytes(), self.out / f"{NAME}.png")
         summary = summarised(found)
         write_json(self.out / f"{NAME}.json", summary)
         out.console.print(table(summary))
@@ -100,7 +101,7 @@ def summarised(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for split in ("dev", "test"):
         points = {name: [seed["difference"][split][name] for seed in seeds] for name in SCORES}
         means[split] = {name: round(mean(values), 4) for name, values in points.items()}
-        means[split]["passed"] = all(abs(value) <= POINTS for value in means[split].values())
+        means[split]["passed"] = passes(means[split])
         means[split] |= {f"{name}_range": extent(values) for name, values in points.items()}
     same = ("preset", "data", "recipe", "config", "versions", "device", "simulated")
     return {name: first[name] for name in same} | {"difference": means, "seeds": seeds}

@@ -33,7 +33,12 @@ def line(row: Row) -> str:
 def comparison(kernel: Row, jax: Row) -> Row:
     """Of the same scores of both: the device's minus JAX's in percentage points, and whether they pass."""
     points = {name: round(100 * (kernel[name] - jax[name]), 4) for name in SCORES}
-    return {**points, "passed": all(abs(found) <= POINTS for found in points.values())}
+    return {**points, "passed": passes(points)}
+
+
+def passes(points: Row) -> bool:
+    """Whether all of these differences are within POINTS."""
+    return all(abs(found) <= POINTS for found in points.values())
 
 
 def compared(results: Row) -> dict[str, Row]:
