@@ -5,14 +5,16 @@ x (tokens, d_in) times W = A B with A = G_1...G_p (d_in, bond) and B = G_{p+1}..
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ttjax.errors import UserError
+from ttjax.products import kept_transpose
 from ttjax.taps import Tap, no_tap
 from ttjax.tt import Cores, merge_left, merge_right, to_dense
 
@@ -71,9 +73,38 @@ def bidirectional(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:
 
     The merged halves are what the backward pass uses again. Taps: ``left`` A, ``right`` B, ``bond`` x A.
     """
-    left = tap("left", merge_left(cores[:n_in])[-1])
-    right = tap("right", merge_right(cores[n_in:])[-1])
-    bond = tap("bond", x @ left)
+    return through_halves(x, merge_halves(cores, n_in), tap)
+
+
+class Halves(NamedTuple):
+    """W = A B of one layer: ``left`` A (d_in, bond), ``right`` B (bond, d_out)."""
+
+    left: Float[Array, "*layers d_in bond"]
+    right: Float[Array, "*layers bond d_out"]
+
+
+def merge_halves(cores: Cores, n_in: int) -> Halves:
+    """The two halves of a layer, merged from its cores."""
+    return Halves(merge_left(cores[:n_in])[-1], merge_right(cores[n_in:])[-1])
+
+
+def merge_all_halves(layers: Sequence[Cores], n_in: int) -> list[Halves]:
+    """The halves of several layers of the same shapes.
+
+    One product merges a core of all layers: by itself each is so small that it takes longer to call than to
+    do. Stacked here and split again, so that every layer's cores stay arrays of their own.
+    """
+    stacked = [jnp.stack(cores) for cores in zip(*layers, strict=True)]
+    merged = jax.vmap(lambda *cores: merge_halves(cores, n_in))(*stacked)
+    halves = ([half[0] for half in jax.lax.split(all_layers, (1,) * len(layers))] for all_layers in merged)
+    return [Halves(left, right) for left, right in zip(*halves, strict=True)]
+
+
+def through_halves(x: X, halves: Halves, tap: Tap = no_tap) -> Y:
+    """The product y = (x A) B. Taps: ``left`` A, ``right`` B, ``bond`` x A."""
+    left, right = tap("left", halves.left), tap("right", halves.right)
+    # A is tall and narrow: transposed, its gradient has long rows, and x's gradient moves nothing.
+    bond = tap("bond", x @ kept_transpose(left).T)
     return bond @ right
 
 

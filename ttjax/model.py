@@ -6,6 +6,7 @@ through ``jax.vmap``. ``tap`` names the intermediate values.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -15,8 +16,9 @@ from numpy import ndarray
 
 from ttjax.batch import Batch, Ids
 from ttjax.config import ModelConfig
-from ttjax.contraction import Flow, contract
-from ttjax.params import Params, core_list, freeze
+from ttjax.contraction import Flow, Halves, contract, merge_all_halves, through_halves
+from ttjax.params import Params, core_list, freeze, linear_names
+from ttjax.products import product
 from ttjax.taps import Tap, no_tap, scoped
 from ttjax.tt import digits_of, ttm_rows
 
@@ -44,8 +46,9 @@ def forward(
     """Logits of one example (fields of ``batch`` without a leading axis), padded to seq_len or less."""
 
     def dense_or_tt(name: str, layer: Params, x: Activation) -> Activation:
-        return tap(name, linear(layer, x, config, flow, scoped(tap, name)))
+        return tap(name, linear(layer, x, config, flow, scoped(tap, name), halves.get(name)))
 
+    halves = all_halves(params, config) if config.format == "tt" and flow == "bidirectional" else {}
     is_token = jnp.arange(batch.tokens.shape[-1], dtype=jnp.int32) < batch.length
     x = tap("embed", embed(params["embed"], batch, config))
     x = tap("embed_norm", layer_norm(params["embed_norm"], x, config))
@@ -104,16 +107,35 @@ def embed(layer: Params, batch: Batch, config: ModelConfig) -> Activation:
     return ttm_rows(core_list(layer), digits) + position
 
 
-def linear(layer: Params, x: Activation, config: ModelConfig, flow: Flow, tap: Tap = no_tap) -> Activation:
-    """Layer x W + b, W as TT cores (contracted in the order ``flow``) or as a plain matrix."""
+def all_halves(params: Params, config: ModelConfig) -> dict[str, Halves]:
+    """The merged halves of every TT linear layer, by its dotted name."""
+    names = linear_names(config)
+    layers = [core_list(reduce(dict.__getitem__, name.split("."), params)) for name in names]
+    return dict(zip(names, merge_all_halves(layers, len(config.in_modes)), strict=True))
+
+
+def linear(
+    layer: Params,
+    x: Activation,
+    config: ModelConfig,
+    flow: Flow,
+    tap: Tap = no_tap,
+    halves: Halves | None = None,
+) -> Activation:
+    """Layer x W + b, W as TT cores (contracted in the order ``flow``) or as a plain matrix.
+
+    ``halves``: what the flow bidirectional would merge, if that is done already.
+    """
     if config.format == "dense":
         return x @ layer["weight"] + layer["bias"][None]
+    if halves is not None:
+        return through_halves(x, halves, tap) + layer["bias"][None]
     return contract(x, core_list(layer), len(config.in_modes), flow, tap) + layer["bias"][None]
 
 
 def head(layer: Params, x: Activation) -> Float[Array, "tokens classes"]:
     """The dense classifier x W + b."""
-    return x @ layer["weight"] + layer["bias"][None]
+    return product(x, layer["weight"]) + layer["bias"][None]
 
 
 def layer_norm(layer: Params, x: Activation, config: ModelConfig) -> Activation:

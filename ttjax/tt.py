@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from ttjax.batch import Ids
 from ttjax.errors import UserError
+from ttjax.products import product
 
 Cores = Sequence[Array]
 
@@ -103,8 +104,13 @@ def ttm_rows(cores: Cores, digits: Int[Array, "t k"]) -> Float[Array, "t d"]:
     A digit picks a TT core out of each TTM core; a row is their product, right cores first, which
     at ranks above one is the cheaper order and never builds the table.
     """
-    picked = [_pick(core, digits[:, k]) for k, core in enumerate(cores)]
-    return jax.vmap(lambda row: merge_right(row)[-1].reshape(-1))(picked)
+    tokens = len(digits)
+    *before, last = [_pick(core, digits[:, k]) for k, core in enumerate(cores)]
+    rows = last.reshape(tokens, last.shape[1], -1)
+    for core in reversed(before):
+        r, n, s = core.shape[1:]
+        rows = product(core.reshape(tokens, r * n, s), rows).reshape(tokens, r, -1)
+    return rows.reshape(tokens, -1)
 
 
 @jax.custom_vjp
