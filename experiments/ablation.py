@@ -37,9 +37,10 @@ MINUTES = 220.0  # one training at a time, estimated from the time of an epoch
 # What is changed, by field of ttjax.recipe.Recipe or ttjax.ModelConfig. A line more is a variant more.
 VARIANTS: dict[str, dict[str, Any]] = {
     "no exchanged values": {"exchange": 0.0},
+    "no recombined sentences": {"recombine": 0.0},
     "digits as they are": {"hide_digits": False},
     "no word dropout": {"word_dropout": 0.0},
-    "no exchange, no dropout": {"exchange": 0.0, "word_dropout": 0.0},
+    "sentences as they are": {"exchange": 0.0, "recombine": 0.0, "word_dropout": 0.0},
     "no average of epochs": {"average": 0.0},
     "no warm-up": {"warm_up": 0.0},
     "constant learning rate": {"schedule": "constant"},

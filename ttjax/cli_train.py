@@ -31,6 +31,7 @@ _RECIPE_OPTIONS = (
     "warm_up",
     "hide_digits",
     "exchange",
+    "recombine",
     "word_dropout",
     "average",
     "seed",
@@ -70,6 +71,9 @@ class Train:
     """Read words with # for each digit. Default: yes."""
     exchange: float | None = None
     """Share of the slots' values replaced by others of their kind, drawn anew in each epoch. Default: 0.5."""
+    recombine: float | None = None
+    """Share of the sentences that end as another one of their intent does, drawn anew in each epoch.
+    Default: 0.25."""
     word_dropout: float | None = None
     """Share of the words replaced by the unknown word, drawn anew in each epoch. Default: 0.05."""
     average: float | None = None

@@ -37,7 +37,8 @@ class Recipe:
     optimizer, schedule: names in ``optimizers.OPTIMIZERS`` and ``SCHEDULES``. peak_learning_rate: reached
     after ``warm_up`` epochs; None leaves them to ``peak`` and ``rise``. epochs: length of the schedule.
     hide_digits: words are read with # for each digit. exchange: share of slot values replaced by others of
-    their kind (``ttjax.data.exchange``), and word_dropout: share of words read as unknown, both drawn anew
+    their kind (``ttjax.data.exchange``), recombine: share of sentences that end as another one of their
+    intent does (``ttjax.data.recombine``), word_dropout: share of words read as unknown; all are drawn anew
     in each epoch. average: the last epochs, as a share of all, whose final parameters are averaged into
     those that are scored and kept. seed: of the parameters' start and of every epoch's order and draws.
     flow: contraction order of the TT layers.
@@ -53,6 +54,7 @@ class Recipe:
     warm_up: float | None = None
     hide_digits: bool = True
     exchange: float = 0.5
+    recombine: float = 0.25
     word_dropout: float = 0.05
     average: float = 0.1
     seed: int = 0
@@ -68,8 +70,10 @@ class Recipe:
             raise UserError(
                 f"word dropout: expected a probability from 0 to below 1, found {self.word_dropout}"
             )
-        if not 0 <= self.exchange <= 1:
-            raise UserError(f"exchange: expected a probability from 0 to 1, found {self.exchange}")
+        for name in ("exchange", "recombine"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise UserError(f"{name}: expected a probability from 0 to 1, found {share}")
         if not 0 <= self.average <= 1:
             raise UserError(f"average: expected a share of the epochs from 0 to 1, found {self.average}")
         check_seed(self.seed)

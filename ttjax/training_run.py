@@ -23,6 +23,7 @@ from ttjax.config import ModelConfig
 from ttjax.costs import model_costs
 from ttjax.data import Corpus, Split, Vocabulary, build_vocabulary, config_for, encode
 from ttjax.data.exchange import Phrase, exchange_values, phrases_by_kind
+from ttjax.data.recombine import Joint, joints_by_kind, recombine
 from ttjax.evaluate import evaluate
 from ttjax.output import Output
 from ttjax.params import Params
@@ -102,6 +103,10 @@ class Run:
     def _phrases(self) -> dict[str, tuple[Phrase, ...]]:
         return phrases_by_kind(self._sentences)
 
+    @cached_property
+    def _joints(self) -> dict[tuple[str, str], tuple[Joint, ...]]:
+        return joints_by_kind(self._sentences)
+
     def start(self) -> TrainState:
         """The state before the first epoch."""
         return start_training(self.plan.recipe.seed, self.config, self.optimizer)
@@ -156,7 +161,8 @@ class Run:
         """The training sentences as the next epoch sees them, all draws from the seed and its number."""
         recipe, seq_len = self.plan.recipe, self.config.seq_len
         rng = np.random.default_rng([recipe.seed, state.epoch])
-        varied = exchange_values(self._sentences, self._phrases, recipe.exchange, seq_len - 1, rng)
+        joined = recombine(self._sentences, self._joints, recipe.recombine, seq_len - 1, rng)
+        varied = exchange_values(joined, self._phrases, recipe.exchange, seq_len - 1, rng)
         batches = encode(varied, self.vocabulary, seq_len).batch
         return epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
 
@@ -188,8 +194,9 @@ class Run:
             f" ({size.bytes / 1e6:.2f} MB)",
             f"recipe: {recipe.optimizer}, {recipe.schedule} schedule of {recipe.epochs} epochs, the last"
             f" {recipe.averaged(recipe.epochs)} averaged, peak learning rate"
-            f" {recipe.peak(config.format):g}, exchanged values {recipe.exchange:g}, word dropout"
-            f" {recipe.word_dropout:g}, seed {recipe.seed}",
+            f" {recipe.peak(config.format):g}, exchanged values {recipe.exchange:g},"
+            f" recombined sentences {recipe.recombine:g}, word dropout {recipe.word_dropout:g},"
+            f" seed {recipe.seed}",
         ]
         total, dropped = len(self.corpus.train), self.vocabulary.dropped
         if self.data.train_sentences < total:
