@@ -16,14 +16,18 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from experiments.processes import Job
 from experiments.runs import extent, mean
 from fpga_bridge.cli import main as fpga_bridge
 from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.training.report import NAME, POINTS, SCORES, passes
 from ttjax.cli import exit_status
+from ttjax.config import preset
+from ttjax.data import Corpus, load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, user_cache, write_json
 from ttjax.picture import check_results_folder
+from ttjax.recipe import Recipe
 
 MINUTES = 30.0  # three seeds on a busy machine
 
@@ -58,7 +62,8 @@ class TrainOnKernel:
         check_results_folder(self.out)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"--seeds: expected different numbers, found {' '.join(map(str, self.seeds))}")
-        folders = [self._trained(seed) for seed in self.seeds]
+        corpus = load_corpus(self.data, notify=out.say)
+        folders = [self._trained(self._job(seed, corpus)) for seed in self.seeds]
         found = [json.loads((folder / f"{NAME}.json").read_text()) for folder in folders]
         write_atomically((folders[0] / f"{NAME}.png").read_bytes(), self.out / f"{NAME}.png")
         summary = summarised(found)
@@ -67,16 +72,22 @@ class TrainOnKernel:
         out.say(f"written: {self.out / NAME}.json, {self.out / NAME}.png")
         return 0
 
-    def _trained(self, seed: int) -> Path:
+    def _job(self, seed: int, corpus: Corpus) -> Job:
+        """What `fpga-bridge train` makes of the options: another recipe, model or corpus is another job."""
+        config = preset(self.preset)
+        recipe = Recipe(epochs=self.epochs, seed=seed).written_out(config.format)
+        sentences = len(corpus.train[: self.limit])
+        return Job(self.preset, config, recipe, self.data, corpus.digest, sentences)
+
+    def _trained(self, job: Job) -> Path:
         """The folder with what `fpga-bridge train` writes, after it has run unless it had before."""
-        limited = "" if self.limit is None else f"-{self.limit}"
-        name = f"{self.preset}-{self.data or 'atis'}{limited}-{self.epochs}-epochs-seed{seed}"
-        folder = (self.runs or user_cache() / NAME) / name
+        folder = (self.runs or user_cache() / NAME) / job.name
         if not (folder / f"{NAME}.png").exists():  # the last that is written
             folder.mkdir(parents=True, exist_ok=True)
             options = ["--preset", self.preset, "--epochs", str(self.epochs), "--device", "csim"]
             options += [] if self.data is None else ["--data", self.data]
             options += [] if self.limit is None else ["--limit", str(self.limit)]
+            seed = job.recipe.seed
             status = fpga_bridge(["train", *options, "--seed", str(seed), "--out", str(folder)])
             if status:
                 raise UserError(f"the training with seed {seed} ended with status {status}, see above")

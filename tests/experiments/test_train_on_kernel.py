@@ -19,6 +19,7 @@ from fpga_bridge.training.report import compared
 # Of both after the last epoch, by seed: intents and slots of dev, then of test.
 DEVICE = {3: (0.95, 0.90, 0.94, 0.91), 5: (0.96, 0.91, 0.95, 0.92)}
 JAX = {3: (0.955, 0.90, 0.94, 0.90), 5: (0.955, 0.91, 0.95, 0.925)}
+WHERE = ["--data", "travel", "--out", ".", "--runs", "runs"]
 
 
 def results(seed: int) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
         assert (arguments[0], options["--device"], options["--epochs"]) == ("train", "csim", "10")
         seed, folder = int(options["--seed"]), Path(options["--out"])
+        assert options["--data"] == "travel"
         if seed not in DEVICE:
             return 2
         seeds.append(seed)
@@ -60,7 +62,7 @@ def test_each_seed_is_trained_once_and_the_means_are_told(
     trained: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        assert main(["--seeds", "3", "5", "--out", ".", "--runs", "runs"]) == 0
+        assert main(["--seeds", "3", "5", *WHERE]) == 0
         assert trained == [3, 5]
     found = json.loads(Path("train_on_kernel.json").read_text())
     assert [(one["seed"], one["commit"]) for one in found["seeds"]] == [(3, "c3"), (5, "c5")]
@@ -75,8 +77,14 @@ def test_each_seed_is_trained_once_and_the_means_are_told(
     assert mean == ["mean", "+0.00", "+0.00", "+0.00", "+0.25"]
 
 
+def test_another_training_is_not_taken_for_it(trained: list[int]) -> None:
+    for more in ([], ["--limit", "100"], ["--preset", "tiny"], []):
+        assert main(["--seeds", "3", *WHERE, *more]) == 0
+    assert trained == [3, 3, 3]
+
+
 def test_a_mean_beyond_the_limit_does_not_pass(trained: list[int]) -> None:
-    assert main(["--seeds", "3", "--out", ".", "--runs", "runs"]) == 0
+    assert main(["--seeds", "3", *WHERE]) == 0
     found = json.loads(Path("train_on_kernel.json").read_text())["difference"]
     assert [found[split]["passed"] for split in ("dev", "test")] == [False, False]
 
@@ -92,6 +100,6 @@ def test_a_mean_beyond_the_limit_does_not_pass(trained: list[int]) -> None:
 def test_what_cannot_be_done_is_refused_in_a_line(
     trained: list[int], options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--out", ".", "--runs", "runs", *options]) == 2
+    assert main([*WHERE, *options]) == 2
     assert said in capsys.readouterr().err
     assert not Path("train_on_kernel.json").exists()
