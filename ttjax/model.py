@@ -17,6 +17,7 @@ from numpy import ndarray
 from ttjax.batch import Batch, Ids
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow, Halves, contract, merge_all_halves, through_halves
+from ttjax.norm import normalise
 from ttjax.params import Params, core_list, freeze, linear_names
 from ttjax.products import product
 from ttjax.taps import Tap, no_tap, scoped
@@ -140,10 +141,7 @@ def head(layer: Params, x: Activation) -> Float[Array, "tokens classes"]:
 
 def layer_norm(layer: Params, x: Activation, config: ModelConfig) -> Activation:
     """(x - mean) / sqrt(var + norm_eps) * scale + bias over the width of each token."""
-    mean = jnp.mean(x, axis=-1, keepdims=True)
-    centered = x - mean
-    variance = jnp.mean(centered * centered, axis=-1, keepdims=True)
-    return centered / jnp.sqrt(variance + config.norm_eps) * layer["scale"][None] + layer["bias"][None]
+    return normalise(x, layer["scale"], layer["bias"], config.norm_eps)
 
 
 def attention(
