@@ -5,7 +5,19 @@
 #include "elementary.hpp"
 #include "ttfpga_config.hpp"
 
+// Tests of the whole kernel watch who uses which memory.
+#ifdef TTFPGA_CHECK_MEMORIES
+#include "csim/memory_guard.hpp"
+#define TTFPGA_GUARD(what) ttfpga::memory_guard.what
+#else
+#define TTFPGA_GUARD(what) static_cast<void>(0)
+#endif
+
 namespace ttfpga {
+
+// Says of an array, in a loop, that no iteration reads what a recent one has written (see sequencer.hpp).
+#define TTFPGA_PRAGMA(text) _Pragma(#text)
+#define TTFPGA_INDEPENDENT(array) TTFPGA_PRAGMA(HLS DEPENDENCE variable = array inter false)
 
 /// `count` elements of `from` from element `at` on; zero in the lanes beyond.
 template <int kLanes, class Array>
@@ -57,6 +69,7 @@ static float* const kArrays[] = {TTFPGA_ARRAYS(TTFPGA_ADDRESS)};
 /// `count` elements of the array of that number from element `at` on; zero in the lanes beyond.
 template <int kLanes>
 void read(int array, int at, int count, float (&to)[kLanes]) {
+  TTFPGA_GUARD(touch(array, at, count));
   // All lanes at once is a case of its own, with constant bounds: g++ moves it as a vector.
   const float* const from = kArrays[array] + at;
   if (count == kLanes) {
@@ -69,6 +82,7 @@ void read(int array, int at, int count, float (&to)[kLanes]) {
 /// The first `count` lanes into the array of that number from element `at` on.
 template <int kLanes>
 void write(int array, int at, int count, const float (&from)[kLanes]) {
+  TTFPGA_GUARD(touch(array, at, count));
   float* const to = kArrays[array] + at;
   if (count == kLanes) {
     for (int lane = 0; lane < kLanes; ++lane) to[lane] = from[lane];

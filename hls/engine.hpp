@@ -159,93 +159,99 @@ TTFPGA_FOR_MODE void engine_transfer(int op, const Instruction& job, const Sente
   }
 }
 
-/// Executes a contraction. Extents: `rows` of the narrow operand, `cols` of the wide one, `stream` rows of
-/// both, `batches` of all three (heads, or tokens); `scale` of what is narrow. Further operands: an addend of
-/// a streamed result, laid out like it, a bias along it and, in kToTile, a place for the sums of the wide
-/// operand's columns.
-TTFPGA_FOR_MODE void contract(int op, const Instruction& job, const Sentence& sentence, Meter& meter) {
-  static EngineState c;
+/// The engine's registers, and where in a contraction it is. Extents: `rows` of the narrow operand, `cols` of
+/// the wide one, `stream` rows of both, `batches` of all three (heads, or tokens); `scale` of what is narrow.
+/// Further operands: an addend of a streamed result, laid out like it, a bias along it and, in kToTile, a place
+/// for the sums of the wide operand's columns.
+struct Engine {
+  Instruction job;
+  bool busy;  ///< whether trips are left
+  EngineState c;
+
+  void begin(const Instruction& next, const Sentence& sentence) {
+#pragma HLS INLINE
 #pragma HLS ARRAY_PARTITION variable = c.tile complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = c.slots complete dim = 3
 #pragma HLS ARRAY_PARTITION variable = c.column_sums complete dim = 3
 #pragma HLS ARRAY_PARTITION variable = c.part_sums complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = c.sums complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = c.visits complete
-  const bool to_tile = op == kToTile, apart = job.flags & kApart;
-  c.tiling = {extent(job.rows, sentence), extent(job.cols, sentence), op == kToWide};
-  c.stream = extent(job.stream, sentence);
-  const int of_batch = c.tiling.row_tiles() * c.tiling.col_tiles();
-  c.to_do = extent(job.batches, sentence) * of_batch;
-  c.alike = c.all_alike = job.flags & kBatchAlone ? of_batch : c.to_do;
-  c.now = 0;
-  restart(c);
-  c.moving = c.after_turns = {0, 0, 0};
-  c.turns = {c.moving, 0, 0};
-  // Lanes beyond a ragged edge multiply zeros by what is there: it must be numbers.
-CLEAR_TILES:
-  for (int f = 0; f < kRegisters; ++f) {
+    job = next;
+    c.tiling = {extent(job.rows, sentence), extent(job.cols, sentence), job.op == kToWide};
+    c.stream = extent(job.stream, sentence);
+    const int of_batch = c.tiling.row_tiles() * c.tiling.col_tiles();
+    c.to_do = extent(job.batches, sentence) * of_batch;
+    c.alike = c.all_alike = job.flags & kBatchAlone ? of_batch : c.to_do;
+    c.now = 0;
+    restart(c);
+    c.moving = c.after_turns = {0, 0, 0};
+    c.turns = {c.moving, 0, 0};
+    // Lanes beyond a ragged edge multiply zeros by what is there: it must be numbers.
+  CLEAR_TILES:
+    for (int f = 0; f < kRegisters; ++f) {
 #pragma HLS UNROLL
-    c.tile[0][f] = 0.0f;
-    c.tile[1][f] = 0.0f;
+      c.tile[0][f] = 0.0f;
+      c.tile[1][f] = 0.0f;
+    }
+
+    // The first step only loads, or only streams.
+    c.streaming = c.transferring = c.cycle = 0;
+    busy = c.to_do > 0;
+    if (job.op == kToTile) {
+      next_turns(c);
+      c.streaming = c.turns.tiles * c.stream * job.interval;
+    } else {
+      c.transferring = job.load * job.load_interval;
+    }
   }
 
-  // A step: the stream beside, or before, a transfer. The first only loads, or only streams.
-  const int transfer = job.load * job.load_interval;
-  int streaming = 0, transferring = 0, trip = 0;
-  bool busy = c.to_do > 0;
-  if (to_tile) {
-    next_turns(c);
-    streaming = c.turns.tiles * c.stream * job.interval;
-  } else {
-    transferring = transfer;
+  /// One cycle. The hardware has one engine. For simulation there is a copy of it for each mode, in which the
+  /// choices between modes are made beforehand: g++ vectorises these.
+  void step(const Sentence& sentence) {
+#pragma HLS INLINE
+#ifdef __SYNTHESIS__
+    step_as(job.op, sentence);
+#else
+    switch (job.op) {
+      case kToWide: return step_as(kToWide, sentence);
+      case kToNarrow: return step_as(kToNarrow, sentence);
+      default: return step_as(kToTile, sentence);
+    }
+#endif
   }
-ENGINE:
-  for (; busy;) {
-#pragma HLS LOOP_TRIPCOUNT max = 100000
-#pragma HLS PIPELINE II = 1
-    meter.trip();
-    if (trip < streaming) {
+
+  TTFPGA_FOR_MODE void step_as(int op, const Sentence& sentence) {
+#pragma HLS INLINE
+    const bool to_tile = op == kToTile, apart = job.flags & kApart;
+    if (c.cycle < c.streaming) {
       if (c.wait == 0) engine_stream(op, job, sentence, c);
       step_stream(op, job, c);
     }
-    if (apart ? trip >= streaming : trip < transferring) {
+    if (apart ? c.cycle >= c.streaming : c.cycle < c.transferring) {
       if (c.part_wait == 0) engine_transfer(op, job, sentence, c);
       step_transfer(op, job, c);
     }
-    const int longer = streaming > transferring ? streaming : transferring;
-    if (++trip < (apart ? streaming + transferring : longer)) continue;
+    const int longer = c.streaming > c.transferring ? c.streaming : c.transferring;
+    if (++c.cycle < (apart ? c.streaming + c.transferring : longer)) return;
 
-    trip = 0;
+    c.cycle = 0;
     restart(c);
+    const int transfer = job.load * job.load_interval;
     if (to_tile) {
       busy = c.turns.tiles > 0;
       next_turns(c);
-      streaming = c.turns.tiles * c.stream * job.interval;
-      transferring = c.leaving.tiles * partials_used(c.leaving, c.stream) * transfer;
+      c.streaming = c.turns.tiles * c.stream * job.interval;
+      c.transferring = c.leaving.tiles * partials_used(c.leaving, c.stream) * transfer;
     } else {
       busy = c.to_do > 0;
       c.at = c.moving;
       c.now = 1 - c.now;
       --c.to_do;
       c.moving = c.tiling.after(c.at);
-      streaming = c.stream * job.interval;
-      transferring = c.to_do > 0 ? transfer : 0;
+      c.streaming = c.stream * job.interval;
+      c.transferring = c.to_do > 0 ? transfer : 0;
     }
   }
-}
-
-/// The one engine of the hardware. For simulation there is a copy of its loop for each mode, in which the
-/// choices between modes are made beforehand: g++ vectorises these.
-inline void engine(const Instruction& job, const Sentence& sentence, Meter& meter) {
-#ifdef __SYNTHESIS__
-  contract(job.op, job, sentence, meter);
-#else
-  switch (job.op) {
-    case kToWide: return contract(kToWide, job, sentence, meter);
-    case kToNarrow: return contract(kToNarrow, job, sentence, meter);
-    default: return contract(kToTile, job, sentence, meter);
-  }
-#endif
-}
+};
 
 }  // namespace ttfpga

@@ -4,7 +4,7 @@
 
 #include "adder_tree.hpp"
 #include "engine_tiles.hpp"
-#include "meter.hpp"
+#include "pipeline.hpp"
 
 namespace ttfpga {
 
@@ -27,8 +27,7 @@ constexpr int kSums = kTileLanes / 2 * kColumn;  // registers of its results, at
 // Units: the products and scales (in and out); the trees; the rest of kToTile's sums; the accumulator, bias,
 // addend, column sums, partial sums, and what a stored tile adds to.
 constexpr Pipeline kEnginePipeline = {
-    "contract",
-    1,
+    "engine",
     {2, kLevels + 2, 0, 0, 2},
     {kTile + 2 * kTileRows, tree_adders(kTileRows, kTileLanes) + (kTile - kHalfTile) + 6 * kTileLanes, 0, 0,
      0},

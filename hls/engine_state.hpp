@@ -63,6 +63,8 @@ struct EngineState {
   int partial_turn;              // the partial sum whose turn it is
   int part, partial, part_wait;  // where in the transfer
   int leaving_turn;
+  // A step: the stream beside, or before, a transfer, in cycles; and the cycle of the step that it is in.
+  int streaming, transferring, cycle;
 };
 
 /// The visit of tile `c.at`.

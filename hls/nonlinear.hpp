@@ -1,10 +1,10 @@
 // The nonlinear unit: everything with an exponential (GELU, tanh, softmax, cross-entropy), forward and
-// backward, on kNonlinearLanes lanes of one pipelined loop.
+// backward, on kNonlinearLanes lanes.
 #pragma once
 
 #include "adder_tree.hpp"
-#include "meter.hpp"
 #include "nonlinear_lanes.hpp"
+#include "pipeline.hpp"
 
 namespace ttfpga {
 
@@ -51,7 +51,6 @@ static_assert(kNonlinearLanes >= 2, "the joint loss is the sum of two lanes");
 // tree and the sum, tanh near zero (7 and 5), the logarithm and the losses (3 additions).
 constexpr Pipeline kNonlinearPipeline = {
     "nonlinear",
-    1,
     {14, 13, 1, 0, 1},
     {18 * kNonlinearLanes + 7 + 14, 16 * kNonlinearLanes + 5 + 13 + 3, kNonlinearLanes, 0, 0},
 };
@@ -127,41 +126,72 @@ inline LaneMode lane_mode(NonlinearPass pass, int op) {
   return mode;
 }
 
-/// Executes one of the operations above.
-inline void nonlinear(const Instruction& job, const Sentence& sentence, Meter& meter) {
-  const int op = job.op;
-  const int cols = extent(job.cols, sentence), stream = extent(job.stream, sentence);
-  const int rows = extent(job.batches, sentence) * stream;
-  // tanh near zero has one lane.
-  const int lanes = op == kTanh ? 1 : kNonlinearLanes;
-  const int chunks = (cols + lanes - 1) / lanes;
-  const bool slots = op == kCrossEntropy && (job.flags & kSlotLabels) != 0;
-  const float words = slots ? static_cast<float>(sentence.length - 1) : 1.0f;
-  const bool has_dy = op == kGeluBackward || op == kTanhBackward || op == kSoftmaxBackward;
-  const Operand &x_at = job.operand[kNonlinearX], &dy_at = job.operand[kNonlinearDy];
+/// The unit's registers, and where in an operation it is.
+struct Nonlinear {
+  Instruction job;
+  bool busy;  ///< whether trips are left
 
-  static float highest[kMaxRows], sums[kMaxRows];
-  float total[1] = {0.0f}, weight[1] = {1.0f};
+  float highest[kMaxRows], sums[kMaxRows];
+  float total[1], weight[1];
 
-  NonlinearPass pass = first_pass(op);
-  NonlinearWalk walk = walk_of(pass, op, rows, chunks);
-  LaneMode mode = lane_mode(pass, op);
-  int turn = 0, line = 0;  // trips of the pass
-  int row = 0, batch = 0;  // where row number `line` lies
+  int op, cols, stream, rows, lanes, chunks;
+  bool slots, has_dy;
+  float words;
+  NonlinearPass pass;
+  NonlinearWalk walk;
+  LaneMode mode;
+  int turn, line;        // trips of the pass
+  int row, batch, wait;  // where row number `line` lies; cycles of the trip
 
-NONLINEAR:
-  for (; pass != NonlinearPass::kFinished;) {
-#pragma HLS LOOP_TRIPCOUNT max = 100000
-#pragma HLS PIPELINE II = 1
-#pragma HLS DEPENDENCE variable = highest inter RAW distance = kSumDistance true
-#pragma HLS DEPENDENCE variable = sums inter RAW distance = kSumDistance true
-#pragma HLS DEPENDENCE variable = total inter RAW distance = kSumDistance true
-#pragma HLS DEPENDENCE variable = weight inter RAW distance = kSumDistance true
-  NONLINEAR_METER:
-    for (int cycle = 0; cycle < job.interval; ++cycle) {
-#pragma HLS LOOP_TRIPCOUNT max = 4
-      meter.trip();
+  void begin(const Instruction& next, const Sentence& sentence) {
+#pragma HLS INLINE
+    job = next;
+    op = job.op;
+    cols = extent(job.cols, sentence);
+    stream = extent(job.stream, sentence);
+    rows = extent(job.batches, sentence) * stream;
+    // tanh near zero has one lane.
+    lanes = op == kTanh ? 1 : kNonlinearLanes;
+    chunks = op == kTanh ? cols : (cols + kNonlinearLanes - 1) / kNonlinearLanes;
+    slots = op == kCrossEntropy && (job.flags & kSlotLabels) != 0;
+    words = slots ? static_cast<float>(sentence.length - 1) : 1.0f;
+    has_dy = op == kGeluBackward || op == kTanhBackward || op == kSoftmaxBackward;
+    total[0] = 0.0f;
+    weight[0] = 1.0f;
+    begin_pass(first_pass(op));
+    turn = line = row = batch = wait = 0;
+    busy = true;
+  }
+
+  void begin_pass(NonlinearPass next) {
+#pragma HLS INLINE
+    pass = next;
+    walk = walk_of(pass, op, rows, chunks);
+    mode = lane_mode(pass, op);
+  }
+
+  /// One cycle of a trip. One that takes several works in the first.
+  void step(const Sentence& sentence) {
+#pragma HLS INLINE
+    if (wait == 0) work(sentence);
+    if (++wait < job.interval) return;
+    wait = 0;
+    ++line;
+    if (++row == stream) {
+      row = 0;
+      ++batch;
     }
+    if (line < (turn < walk.turns ? walk.padded : walk.idle)) return;
+    line = row = batch = 0;
+    if (++turn < walk.turns + (walk.idle > 0 ? 1 : 0)) return;
+    turn = 0;
+    begin_pass(next_pass(pass, op));
+    busy = pass != NonlinearPass::kFinished;
+  }
+
+  void work(const Sentence& sentence) {
+#pragma HLS INLINE
+    const Operand &x_at = job.operand[kNonlinearX], &dy_at = job.operand[kNonlinearDy];
     const bool active = turn < walk.turns && line < walk.rows;
     const bool of_loss = pass == NonlinearPass::kRowLoss, of_mean = pass == NonlinearPass::kMean;
     const bool joins = pass == NonlinearPass::kJoin, divides = pass == NonlinearPass::kDivide;
@@ -212,22 +242,7 @@ NONLINEAR:
       const int written = of_mean || joins ? 1 : count;
       write(to.array, batch_base(to, batch, sentence) + row_at * to.row + col, active ? written : 0, out);
     }
-
-    ++line;
-    if (++row == stream) {
-      row = 0;
-      ++batch;
-    }
-    if (line >= (turn < walk.turns ? walk.padded : walk.idle)) {
-      line = row = batch = 0;
-      if (++turn >= walk.turns + (walk.idle > 0 ? 1 : 0)) {
-        turn = 0;
-        pass = next_pass(pass, op);
-        walk = walk_of(pass, op, rows, chunks);
-        mode = lane_mode(pass, op);
-      }
-    }
   }
-}
+};
 
 }  // namespace ttfpga

@@ -1,12 +1,11 @@
 // The norm unit: LayerNorm over rows, forward, again from the kept normalised values, and backward with the
-// gradients of scale and shift. One pipelined loop of kNormLanes lanes serves all passes of all operations.
+// gradients of scale and shift. The same kNormLanes lanes serve all passes of all operations.
 #pragma once
 
 #include <cmath>
 
 #include "adder_tree.hpp"
-#include "arrays.hpp"
-#include "meter.hpp"
+#include "pipeline.hpp"
 #include "program.hpp"
 
 namespace ttfpga {
@@ -54,11 +53,10 @@ constexpr int kNormChunks = (kNormWidth + kNormLanes - 1) / kNormLanes;
 // A lane has 3 multipliers and 3 adders (one for the residual), and a place in two adder trees. Each row sum
 // adds its tree's result to one of kSumDistance partial sums and joins them: 1 + (kSumDistance - 1) adders.
 // Once a row: mean, slope or m2, slope * inverse or m1^2 (3 multiplications); -mean, m2 + kNormEps, minus m1^2
-// (3 additions), the root of that, 1 / root. The second divider, 1 / cols, stands before the loop. Path:
+// (3 additions), the root of that, 1 / root. The second divider, 1 / cols, works once an instruction. Path:
 // residual, g, g - mean, product, scaled, tree, partial sum, join, m2, m2 + kNormEps, minus m1^2, root, inverse.
 constexpr Pipeline kNormPipeline = {
     "norm",
-    1,
     {4, 5 + levels_of(kNormLanes) + levels_of(kSumDistance), 1, 1, 1},
     {3 * kNormLanes + 3, 3 * kNormLanes + 2 * (kNormLanes - 1) + 2 * kSumDistance + 3, 2, 1, 0},
 };
@@ -89,15 +87,6 @@ inline int norm_pass_trips(int pass, int rows, int row_trips) {
   return rows * row_trips < least ? least : rows * row_trips;
 }
 
-/// Trips of all passes from `pass` on.
-inline int norm_trips(int pass, int rows, int chunks, bool trains) {
-#pragma HLS INLINE
-  const int first = norm_pass_trips(pass, rows, norm_row_trips(pass, chunks, trains));
-  const int moments = pass == kShiftPass ? norm_pass_trips(kMomentsPass, rows, chunks) : 0;
-  const int apply = pass == kApplyPass ? 0 : norm_pass_trips(kApplyPass, rows, chunks);
-  return first + moments + apply;
-}
-
 /// Adds a trip's values to a row sum: to the partial sum whose turn it is, which was last added to
 /// kSumDistance trips ago; the first kSumDistance trips of a row replace.
 inline void norm_add(const float (&value)[kNormLanes], int turn, bool first, float (&partial)[kSumDistance]) {
@@ -119,167 +108,177 @@ NORM_JOIN:
   return AdderTree<kSumDistance>::sum(value);
 }
 
-/// Executes kNormForward, kNormAgain or kNormBackward.
-inline void norm(const Instruction& job, const Sentence& sentence, Meter& meter) {
-  const bool again = job.op == kNormAgain, backward = job.op == kNormBackward;
-  const bool trains = backward && (job.flags & kNormTrains) != 0;
-  const Operand &in_at = job.operand[kNormIn], &unit_at = job.operand[kNormUnit];
-  const Operand &out_at = job.operand[kNormOut], &scale_at = job.operand[kNormScale];
-  const Operand &shift_at = job.operand[kNormShift], &inverse_at = job.operand[kNormInverse];
-  const Operand &copy_at = job.operand[kNormCopy], &residual_at = job.operand[kNormResidual];
-  const Operand &d_scale_at = job.operand[kNormDScale], &d_shift_at = job.operand[kNormDShift];
-  const int rows = extent(job.stream, sentence), cols = extent(job.cols, sentence);
-  const int chunks = (cols + kNormLanes - 1) / kNormLanes;
-  const float cols_inverse = 1.0f / static_cast<float>(cols);
-  const float shift_inverse = chunks == 1 ? cols_inverse : 1.0f / kNormLanes;
+/// The unit's registers, and where in an operation it is.
+struct Norm {
+  Instruction job;
+  bool busy;  ///< whether trips are left
 
   // Of each row, from one pass to the next: the mean, or at first the shift; slope is mean(g * unit) *
   // inverse. Kept with the sign they're added with.
-  float minus_mean[kTokens] = {}, minus_slope[kTokens] = {}, inverse[kTokens] = {};
+  float minus_mean[kTokens], minus_slope[kTokens], inverse[kTokens];
   float partial[kSumDistance], slope_partial[kSumDistance];
   float d_scale[kNormChunks][kNormLanes], d_shift[kNormChunks][kNormLanes];
-  // What a trip reads. In a pass that doesn't read one of them it keeps the old values, and doesn't use them.
-  float in[kNormLanes] = {}, kept[kNormLanes] = {}, scale[kNormLanes] = {}, shift[kNormLanes] = {};
-  float scale_sum[kNormLanes] = {}, shift_sum[kNormLanes] = {};
+  float cols_inverse, shift_inverse;
+
+  bool again, backward, trains;
+  int rows, cols, chunks;
+  // Rows one after another, chunks innermost.
+  int pass, row_trips;
+  int idle_until;  // the trip that is the next pass's first
+  int trip, row, chunk, turn, wait;
+
+  void begin(const Instruction& next, const Sentence& sentence) {
+#pragma HLS INLINE
 #pragma HLS ARRAY_PARTITION variable = partial complete
 #pragma HLS ARRAY_PARTITION variable = slope_partial complete
 #pragma HLS ARRAY_PARTITION variable = d_scale complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = d_shift complete dim = 2
+    job = next;
+    again = job.op == kNormAgain;
+    backward = job.op == kNormBackward;
+    trains = backward && (job.flags & kNormTrains) != 0;
+    rows = extent(job.stream, sentence);
+    cols = extent(job.cols, sentence);
+    chunks = (cols + kNormLanes - 1) / kNormLanes;
+    cols_inverse = 1.0f / static_cast<float>(cols);
+    shift_inverse = chunks == 1 ? cols_inverse : 1.0f / kNormLanes;
+    begin_pass(again ? kApplyPass : backward ? kSumsPass : kShiftPass);
+    wait = 0;
+    busy = rows > 0;
+  }
 
-  // Rows one after another, chunks innermost.
-  int pass = again ? kApplyPass : backward ? kSumsPass : kShiftPass;
-  int row_trips = norm_row_trips(pass, chunks, trains);
-  int idle_until = norm_pass_trips(pass, rows, row_trips);  // the trip that is the next pass's first
-  int trip = 0, row = 0, chunk = 0, turn = 0, wait = 0;
-  const int cycles = job.interval * norm_trips(pass, rows, chunks, trains);
+  void begin_pass(int next) {
+#pragma HLS INLINE
+    pass = next;
+    row_trips = norm_row_trips(pass, chunks, trains);
+    idle_until = norm_pass_trips(pass, rows, row_trips);
+    trip = row = chunk = turn = 0;
+  }
 
-NORM:
-  for (int cycle = 0; cycle < cycles; ++cycle) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1638
-#pragma HLS PIPELINE II = 1
-    meter.trip();
-    if (wait == 0 && row < rows && chunk < chunks) {
-      const bool sums = pass == kSumsPass, apply = pass == kApplyPass;
-      const bool finds_shift = pass == kShiftPass, moments = pass == kMomentsPass;
-      const bool dx = apply && backward, from_kept = again || backward;
-      const bool last_chunk = chunk == chunks - 1;
-      const int col = chunk * kNormLanes;
-      const int count = last_chunk ? cols - col : kNormLanes;
-      const float row_minus_mean = minus_mean[row], row_inverse = inverse[row];
-      const float row_factor = again ? 1.0f : backward ? minus_slope[row] : row_inverse;
+  /// One cycle of a trip. One that takes several works in the first.
+  void step(const Sentence&) {
+#pragma HLS INLINE
+    if (wait == 0 && row < rows && chunk < chunks) work();
+    if (++wait < job.interval) return;
+    wait = 0;
+    ++chunk;
+    turn = turn == kSumDistance - 1 ? 0 : turn + 1;
+    if (chunk == row_trips) {
+      chunk = turn = 0;
+      ++row;
+    }
+    if (++trip < idle_until) return;
+    busy = pass != kApplyPass;
+    begin_pass(pass == kShiftPass ? kMomentsPass : kApplyPass);
+  }
 
-      float to_sum[kNormLanes], to_slope[kNormLanes], unit[kNormLanes], moved[kNormLanes], out[kNormLanes];
-      if (!again) read(in_at.array, in_at.base + row * in_at.row + col, count, in);
-      if (!again && !backward && residual_at.array != kNone) {
-        float residual[kNormLanes];
-        read(residual_at.array, residual_at.base + row * residual_at.row + col, count, residual);
-      NORM_RESIDUAL:
-        for (int lane = 0; lane < kNormLanes; ++lane) {
-#pragma HLS UNROLL
-          in[lane] += residual[lane];
-        }
-      }
-      if (again || backward) read(unit_at.array, unit_at.base + row * unit_at.row + col, count, kept);
-      if (sums || apply) read(scale_at.array, scale_at.base + col, count, scale);
-      if (apply && !backward) read(shift_at.array, shift_at.base + col, count, shift);
-      if (sums) {
-      NORM_GRADIENT_READ:
-        for (int lane = 0; lane < kNormLanes; ++lane) {
-#pragma HLS UNROLL
-          scale_sum[lane] = row == 0 ? 0.0f : d_scale[chunk][lane];
-          shift_sum[lane] = row == 0 ? 0.0f : d_shift[chunk][lane];
-        }
-      }
+  void work() {
+#pragma HLS INLINE
+    const Operand &in_at = job.operand[kNormIn], &unit_at = job.operand[kNormUnit];
+    const Operand &out_at = job.operand[kNormOut], &scale_at = job.operand[kNormScale];
+    const Operand &shift_at = job.operand[kNormShift], &inverse_at = job.operand[kNormInverse];
+    const Operand &copy_at = job.operand[kNormCopy], &residual_at = job.operand[kNormResidual];
+    const Operand &d_scale_at = job.operand[kNormDScale], &d_shift_at = job.operand[kNormDShift];
+    // What a pass doesn't read of these it doesn't use.
+    float in[kNormLanes] = {}, kept[kNormLanes] = {}, scale[kNormLanes] = {}, shift[kNormLanes] = {};
+    float scale_sum[kNormLanes] = {}, shift_sum[kNormLanes] = {};
+    const bool sums = pass == kSumsPass, apply = pass == kApplyPass;
+    const bool finds_shift = pass == kShiftPass, moments = pass == kMomentsPass;
+    const bool dx = apply && backward, from_kept = again || backward;
+    const bool last_chunk = chunk == chunks - 1;
+    const int col = chunk * kNormLanes;
+    const int count = last_chunk ? cols - col : kNormLanes;
+    const float row_minus_mean = minus_mean[row], row_inverse = inverse[row];
+    const float row_factor = again ? 1.0f : backward ? minus_slope[row] : row_inverse;
 
-    NORM_LANE:
+    float to_sum[kNormLanes], to_slope[kNormLanes], unit[kNormLanes], moved[kNormLanes], out[kNormLanes];
+    if (!again) read(in_at.array, in_at.base + row * in_at.row + col, count, in);
+    if (!again && !backward && residual_at.array != kNone) {
+      float residual[kNormLanes];
+      read(residual_at.array, residual_at.base + row * residual_at.row + col, count, residual);
+    NORM_RESIDUAL:
       for (int lane = 0; lane < kNormLanes; ++lane) {
 #pragma HLS UNROLL
-        const float g = in[lane] * scale[lane];
-        // x - shift, x - mean, g - mean, or the sum of dy.
-        const float centred = select_f32(backward, g, in[lane]);
-        moved[lane] = select_f32(sums, shift_sum[lane], centred) + select_f32(sums, in[lane], row_minus_mean);
-        // The square of x - shift, the normalised value, dy * unit, or -unit * slope; the kept unit times 1.
-        const float factor = select_f32(moments, moved[lane], row_factor);
-        const float product =
-            select_f32(from_kept, kept[lane], moved[lane]) * select_f32(sums, in[lane], factor);
-        unit[lane] = product;
-        // unit * scale, dy * unit * scale, or (g - mean) * inverse.
-        const float scaled =
-            select_f32(dx, moved[lane], product) * select_f32(dx, row_inverse, scale[lane]);
-        // y, the sum of dy * unit, or dx.
-        out[lane] = select_f32(sums, scale_sum[lane], scaled) + select_f32(backward, product, shift[lane]);
-        // Beyond the end of a row, x - shift isn't zero.
-        const bool inside = lane < count;
-        to_sum[lane] = select_f32(inside, select_f32(moments, moved[lane], centred), 0.0f);
-        to_slope[lane] = select_f32(inside, select_f32(moments, product, scaled), 0.0f);
+        in[lane] += residual[lane];
       }
-
-      if (!apply) {
-        const bool first = chunk < kSumDistance;
-        norm_add(to_sum, turn, first, partial);
-        norm_add(to_slope, turn, first, slope_partial);
-        if (finds_shift || last_chunk) {
-          const int used = finds_shift ? 1 : first ? chunks : kSumDistance;
-          const float mean = norm_join(partial, used) * (finds_shift ? shift_inverse : cols_inverse);
-          const float slope = norm_join(slope_partial, used) * cols_inverse;
-          float found_inverse[1] = {};
-          if (sums) read(inverse_at.array, inverse_at.base + row, 1, found_inverse);
-          // slope * inverse, or the square of m1.
-          const float product = select_f32(moments, mean, slope) * select_f32(moments, mean, found_inverse[0]);
-          if (moments) {
-            const float with_eps = (slope + kNormEps) - product;
-            found_inverse[0] = 1.0f / std::sqrt(select_f32(with_eps < kNormEps, kNormEps, with_eps));
-            write(inverse_at.array, inverse_at.base + row, 1, found_inverse);
-          }
-          minus_mean[row] = select_f32(moments, row_minus_mean, 0.0f) - mean;
-          minus_slope[row] = -product;
-          inverse[row] = found_inverse[0];
-        }
-      }
-      if (sums && trains) {
-      NORM_GRADIENT_KEEP:
-        for (int lane = 0; lane < kNormLanes; ++lane) {
+    }
+    if (again || backward) read(unit_at.array, unit_at.base + row * unit_at.row + col, count, kept);
+    if (sums || apply) read(scale_at.array, scale_at.base + col, count, scale);
+    if (apply && !backward) read(shift_at.array, shift_at.base + col, count, shift);
+    if (sums) {
+    NORM_GRADIENT_READ:
+      for (int lane = 0; lane < kNormLanes; ++lane) {
 #pragma HLS UNROLL
-          d_scale[chunk][lane] = out[lane];
-          d_shift[chunk][lane] = moved[lane];
-        }
-        if (row == rows - 1) {
-          write(d_scale_at.array, d_scale_at.base + col, count, out);
-          write(d_shift_at.array, d_shift_at.base + col, count, moved);
-        }
-      }
-      if (apply) {
-        if (!again && !backward) write(unit_at.array, unit_at.base + row * unit_at.row + col, count, unit);
-        write(out_at.array, out_at.base + row * out_at.row + col, count, out);
-        if (backward && copy_at.array != kNone) {
-          write(copy_at.array, copy_at.base + row * copy_at.row + col, count, out);
-        }
+        scale_sum[lane] = row == 0 ? 0.0f : d_scale[chunk][lane];
+        shift_sum[lane] = row == 0 ? 0.0f : d_shift[chunk][lane];
       }
     }
 
-    // A trip that takes several cycles works in the first of them.
-    ++wait;
-    if (wait >= job.interval) {
-      wait = 0;
-      ++trip;
-      ++chunk;
-      turn = turn == kSumDistance - 1 ? 0 : turn + 1;
-      if (chunk == row_trips) {
-        chunk = 0;
-        turn = 0;
-        ++row;
+  NORM_LANE:
+    for (int lane = 0; lane < kNormLanes; ++lane) {
+#pragma HLS UNROLL
+      const float g = in[lane] * scale[lane];
+      // x - shift, x - mean, g - mean, or the sum of dy.
+      const float centred = select_f32(backward, g, in[lane]);
+      moved[lane] = select_f32(sums, shift_sum[lane], centred) + select_f32(sums, in[lane], row_minus_mean);
+      // The square of x - shift, the normalised value, dy * unit, or -unit * slope; the kept unit times 1.
+      const float factor = select_f32(moments, moved[lane], row_factor);
+      const float product =
+          select_f32(from_kept, kept[lane], moved[lane]) * select_f32(sums, in[lane], factor);
+      unit[lane] = product;
+      // unit * scale, dy * unit * scale, or (g - mean) * inverse.
+      const float scaled =
+          select_f32(dx, moved[lane], product) * select_f32(dx, row_inverse, scale[lane]);
+      // y, the sum of dy * unit, or dx.
+      out[lane] = select_f32(sums, scale_sum[lane], scaled) + select_f32(backward, product, shift[lane]);
+      // Beyond the end of a row, x - shift isn't zero.
+      const bool inside = lane < count;
+      to_sum[lane] = select_f32(inside, select_f32(moments, moved[lane], centred), 0.0f);
+      to_slope[lane] = select_f32(inside, select_f32(moments, product, scaled), 0.0f);
+    }
+
+    if (!apply) {
+      const bool first = chunk < kSumDistance;
+      norm_add(to_sum, turn, first, partial);
+      norm_add(to_slope, turn, first, slope_partial);
+      if (finds_shift || last_chunk) {
+        const int used = finds_shift ? 1 : first ? chunks : kSumDistance;
+        const float mean = norm_join(partial, used) * (finds_shift ? shift_inverse : cols_inverse);
+        const float slope = norm_join(slope_partial, used) * cols_inverse;
+        float found_inverse[1] = {};
+        if (sums) read(inverse_at.array, inverse_at.base + row, 1, found_inverse);
+        // slope * inverse, or the square of m1.
+        const float product = select_f32(moments, mean, slope) * select_f32(moments, mean, found_inverse[0]);
+        if (moments) {
+          const float with_eps = (slope + kNormEps) - product;
+          found_inverse[0] = 1.0f / std::sqrt(select_f32(with_eps < kNormEps, kNormEps, with_eps));
+          write(inverse_at.array, inverse_at.base + row, 1, found_inverse);
+        }
+        minus_mean[row] = select_f32(moments, row_minus_mean, 0.0f) - mean;
+        minus_slope[row] = -product;
+        inverse[row] = found_inverse[0];
       }
-      if (trip == idle_until) {
-        pass = pass == kShiftPass ? kMomentsPass : kApplyPass;
-        row_trips = norm_row_trips(pass, chunks, trains);
-        idle_until = norm_pass_trips(pass, rows, row_trips);
-        trip = 0;
-        row = 0;
-        chunk = 0;
-        turn = 0;
+    }
+    if (sums && trains) {
+    NORM_GRADIENT_KEEP:
+      for (int lane = 0; lane < kNormLanes; ++lane) {
+#pragma HLS UNROLL
+        d_scale[chunk][lane] = out[lane];
+        d_shift[chunk][lane] = moved[lane];
+      }
+      if (row == rows - 1) {
+        write(d_scale_at.array, d_scale_at.base + col, count, out);
+        write(d_shift_at.array, d_shift_at.base + col, count, moved);
+      }
+    }
+    if (apply) {
+      if (!again && !backward) write(unit_at.array, unit_at.base + row * unit_at.row + col, count, unit);
+      write(out_at.array, out_at.base + row * out_at.row + col, count, out);
+      if (backward && copy_at.array != kNone) {
+        write(copy_at.array, copy_at.base + row * copy_at.row + col, count, out);
       }
     }
   }
-}
+};
 
 }  // namespace ttfpga

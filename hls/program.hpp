@@ -58,7 +58,8 @@ struct Instruction {
                 ///< digit result in is one sum; or kNone: every batch has a result of its own
   int trace;    ///< taps: offset in the trace buffer
   float scale;
-  int wait[kUnits];  ///< of each unit, the instruction that must finish before this one begins, or kNone
+  int wait[kUnits];  ///< of each other unit, the instruction that must finish before this one begins, or
+                     ///< kNone; of its own, the one that comes next, or kInstructions
   Operand operand[kOperands];
 };
 

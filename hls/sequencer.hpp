@@ -1,5 +1,5 @@
-// The sequencer: runs a stretch of the program, each instruction on the unit that it is for, when those that
-// it waits for have finished.
+// The sequencer: the one loop of a step. In every iteration each of the four units does a trip of the
+// instruction it works on; a unit takes its next one once those that it waits for have finished.
 #pragma once
 
 #include "engine.hpp"
@@ -13,98 +13,221 @@ namespace ttfpga {
 constexpr Instruction kProgram[kInstructions] = {TTFPGA_PROGRAM};
 
 #ifndef __SYNTHESIS__
-/// Trips of each instruction's loop since the library was loaded: what the cycle model reads.
+/// Since the library was loaded, what the cycle model is held against: trips of each instruction, and cycles
+/// of the loop.
 static uint64_t executed_trips[kInstructions];
+static uint64_t executed_cycles;
 #endif
+
+inline void count_trip(int i) {
+#pragma HLS INLINE
+#ifndef __SYNTHESIS__
+  ++executed_trips[i];
+#endif
+}
+
+inline void count_iteration() {
+#pragma HLS INLINE
+#ifndef __SYNTHESIS__
+  executed_cycles += kInterval;
+#endif
+  TTFPGA_GUARD(iteration++);
+}
 
 /// The unit of an operation; kUnits for what only the trace wants.
-inline int unit_of(int op) {
-#pragma HLS INLINE
-  if (op <= kToTile) return kEngine;
-  if (op <= kNormBackward) return kNorm;
-  return op == kTap || op == kClear ? kUnits : op == kUpdate ? kUpdating : kNonlinear;
+constexpr int unit_of(int op) {
+  return op <= kToTile         ? kEngine
+         : op <= kNormBackward ? kNorm
+         : op < kUpdate        ? kNonlinear
+         : op == kUpdate       ? kUpdating
+                               : kUnits;
 }
 
-/// Executes instruction `i`.
-inline void execute(int i, const Sentence& sentence, const Taps& taps) {
-  const Instruction& job = kProgram[i];
-  Meter meter = {};
-  switch (unit_of(job.op)) {
-    case kEngine:
-      engine(job, sentence, meter);
-      break;
-    case kNorm:
-      norm(job, sentence, meter);
-      break;
-    case kNonlinear:
-      nonlinear(job, sentence, meter);
-      break;
-    case kUpdating:
-      update(job, sentence, meter);
-      break;
-    default:
-      job.op == kTap ? tap(job, sentence, taps) : clear(job, taps);
-  }
-#ifndef __SYNTHESIS__
-  executed_trips[i] += meter.trips;
-#endif
-}
-
-/// The first instruction from `i` on of a unit, or `end`.
-inline int next_of(int unit, int i, int end) {
-#pragma HLS INLINE
-NEXT:
-  for (; i < end; ++i) {
-#pragma HLS LOOP_TRIPCOUNT max = kInstructions
-    if (unit_of(kProgram[i].op) == unit) break;
-  }
+/// A unit's first instruction.
+constexpr int first_of(int unit) {
+  int i = 0;
+  for (; i < kInstructions && unit_of(kProgram[i].op) != unit;) ++i;
   return i;
 }
 
-/// Whether an instruction must still wait, where every unit has reached its `next`.
-inline bool waits(const Instruction& job, const int (&next)[kUnits]) {
+static Engine engine;
+static Norm norm;
+static Nonlinear nonlinear;
+static Update update;
+
+/// Where a unit is in the program.
+struct Station {
+  int at;            ///< the instruction that it works on or begins next, or one from the end on
+  int after;         ///< the one that is fetched next, while that is at work
+  int left;          ///< iterations until the results of the last trip are stored, that trip's included
+  bool works;        ///< whether `at` has begun
+  bool fetched;      ///< whether `next` holds an instruction
+  Instruction next;  ///< the one to begin next
+};
+
+/// Whether a unit's next instruction must still wait for one of another unit.
+inline bool waits(int unit, const Station (&stations)[kUnits]) {
 #pragma HLS INLINE
   bool waiting = false;
 WAITS:
-  for (int unit = 0; unit < kUnits; ++unit) {
+  for (int other = 0; other < kUnits; ++other) {
 #pragma HLS UNROLL
-    waiting = waiting || next[unit] <= job.wait[unit];
+    waiting = waiting || (other != unit && stations[other].at <= stations[unit].next.wait[other]);
   }
   return waiting;
 }
 
-/// Instructions from `first` to the one before `end`, for one sentence.
+/// Reads the next instruction of the first unit that lacks one: the program's memory gives one an iteration.
+inline void fetch(int end, Station (&stations)[kUnits]) {
+#pragma HLS INLINE
+  int unit = kUnits;
+FETCH:
+  for (int candidate = kUnits - 1; candidate >= 0; --candidate) {
+#pragma HLS UNROLL
+    if (!stations[candidate].fetched && stations[candidate].after < end) unit = candidate;
+  }
+  if (unit == kUnits) return;
+  stations[unit].next = kProgram[stations[unit].after];
+  stations[unit].fetched = true;
+}
+
+/// Whether nothing happens but one unit's trips, until it has finished: simulation does these in a row.
+inline bool works_alone(int end, const Station (&stations)[kUnits], const bool (&takes)[kUnits]) {
+#pragma HLS INLINE
+  int working = 0;
+WORKING:
+  for (int unit = 0; unit < kUnits; ++unit) {
+#pragma HLS UNROLL
+    const bool fetches = !stations[unit].fetched && stations[unit].after < end;
+    working += (stations[unit].works ? 1 : 0) + (takes[unit] || fetches ? 2 : 0);
+  }
+  return working == 1;
+}
+
+/// One iteration of a unit: takes its next instruction, or does a trip of the one it works on, or waits until
+/// the last trip's results are stored. `alone`: whether no other unit does anything meanwhile.
 ///
-/// With a trace they run in the program's order. Without one, each unit runs ahead as far as its waits let
-/// it, the engine before the others: one of the orders that units side by side could take, and one that would
-/// show a wait too few in other bits.
-inline void run_program(int first, int end, const Sentence& sentence, const Taps& taps) {
-#if TTFPGA_TAPS
-  if (taps.trace != nullptr) {
-    for (int i = first; i < end; ++i) execute(i, sentence, taps);
+/// An instruction takes trips - 1 + depth iterations, from its first trip to the one before which its last
+/// result is stored. It is handed over in the iteration before its first trip: the last one, at the earliest,
+/// of those that it waits for.
+template <int kUnit, int kDepth, class Unit>
+void advance(bool takes, bool alone, const Sentence& sentence, Unit& unit, Station& station) {
+#pragma HLS INLINE
+  if (takes) {
+    TTFPGA_GUARD(begin(station.at));
+    unit.begin(station.next, sentence);
+    station.after = station.next.wait[kUnit];
+    station.left = kDepth - 1;
+    station.works = true;
+    station.fetched = false;
     return;
   }
-#endif
-  int next[kUnits];
-#pragma HLS ARRAY_PARTITION variable = next complete
-  int unfinished = 0;
-QUEUES:
-  for (int unit = 0; unit < kUnits; ++unit) {
-    next[unit] = next_of(unit, first, end);
-    unfinished += next[unit] < end ? 1 : 0;
+  if (!station.works) return;
+  TTFPGA_GUARD(working = station.at);
+  if (unit.busy) {
+    count_trip(station.at);
+    unit.step(sentence);
   }
+#ifndef __SYNTHESIS__
+  // The same iterations, without a look at the other units in each.
+  for (; alone && unit.busy;) {
+    count_iteration();
+    count_trip(station.at);
+    unit.step(sentence);
+  }
+#endif
+  TTFPGA_GUARD(working = -1);
+  if (unit.busy || --station.left > 0) return;
+  TTFPGA_GUARD(end(station.at));
+  station.works = false;
+  station.at = station.after;
+}
+
+/// With a trace one instruction runs after another, and the taps between them: runs those before the earliest
+/// that has not finished, and lets no other begin.
+inline void keep_order(int end, const Sentence& sentence, const Taps& taps, const Station (&stations)[kUnits],
+                       bool (&takes)[kUnits], int& tapped) {
+#pragma HLS INLINE
+  int earliest = end;
+EARLIEST:
+  for (int unit = 0; unit < kUnits; ++unit) {
+#pragma HLS UNROLL
+    if (stations[unit].at < earliest) earliest = stations[unit].at;
+  }
+TAPS:
+  for (; tapped < earliest; ++tapped) {
+#pragma HLS LOOP_TRIPCOUNT max = 1
+    if (kProgram[tapped].op == kTap) tap(kProgram[tapped], sentence, taps);
+    if (kProgram[tapped].op == kClear) clear(kProgram[tapped]);
+  }
+ONE_AFTER_ANOTHER:
+  for (int unit = 0; unit < kUnits; ++unit) {
+#pragma HLS UNROLL
+    takes[unit] = takes[unit] && stations[unit].at == earliest;
+  }
+}
+
+/// The program up to the instruction before `end`, for one sentence.
+inline void run_program(int end, const Sentence& sentence, const Taps& taps) {
+  Station stations[kUnits];
+  bool takes[kUnits];
+#pragma HLS ARRAY_PARTITION variable = stations complete
+#pragma HLS ARRAY_PARTITION variable = takes complete
+  constexpr int kFirst[kUnits] = {first_of(kEngine), first_of(kNorm), first_of(kNonlinear),
+                                  first_of(kUpdating)};
+STATIONS:
+  for (int unit = 0; unit < kUnits; ++unit) {
+    stations[unit].at = stations[unit].after = kFirst[unit];
+    stations[unit].left = 0;
+    stations[unit].works = stations[unit].fetched = false;
+  }
+FETCH_FIRST:
+  for (int unit = 0; unit < kUnits; ++unit) fetch(end, stations);
+  TTFPGA_GUARD(start());
+  int tapped = 0;
+  bool unfinished = true;
 SEQUENCE:
-  for (; unfinished > 0;) {
-#pragma HLS LOOP_TRIPCOUNT max = kInstructions
-  ISSUE:
+  for (; unfinished;) {
+#pragma HLS LOOP_TRIPCOUNT max = 1000000
+#pragma HLS PIPELINE II = kInterval
+// Sums, and what a later pass makes of them, are used again kSumDistance iterations after they were stored,
+// or later (the units say why). What an array holds is read by an instruction that waits for the one that
+// stores it; only the gradients of tokens add up in memory, kSumDistance iterations apart.
+#pragma HLS DEPENDENCE variable = engine.c.sums inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = engine.c.part_sums inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = norm.minus_mean inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = norm.minus_slope inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = norm.inverse inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = norm.d_scale inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = norm.d_shift inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = nonlinear.highest inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = nonlinear.sums inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = nonlinear.total inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = nonlinear.weight inter RAW distance = kSumDistance true
+    TTFPGA_ARRAYS(TTFPGA_INDEPENDENT)
+    count_iteration();
+  TAKE:
     for (int unit = 0; unit < kUnits; ++unit) {
-      if (next[unit] == end || waits(kProgram[next[unit]], next)) continue;
-      execute(next[unit], sentence, taps);
-      next[unit] = next_of(unit, next[unit] + 1, end);
-      unfinished -= next[unit] < end ? 0 : 1;
-      break;
+#pragma HLS UNROLL
+      takes[unit] = stations[unit].fetched && !stations[unit].works && !waits(unit, stations);
+    }
+    if (traced(taps)) keep_order(end, sentence, taps, stations, takes, tapped);
+    const bool alone = works_alone(end, stations, takes);
+    fetch(end, stations);
+    advance<kEngine, depth_of(kEnginePipeline)>(takes[kEngine], alone, sentence, engine, stations[kEngine]);
+    advance<kNorm, depth_of(kNormPipeline)>(takes[kNorm], alone, sentence, norm, stations[kNorm]);
+    advance<kNonlinear, depth_of(kNonlinearPipeline)>(takes[kNonlinear], alone, sentence, nonlinear,
+                                                      stations[kNonlinear]);
+    advance<kUpdating, depth_of(kUpdatePipeline)>(takes[kUpdating], alone, sentence, update,
+                                                  stations[kUpdating]);
+    unfinished = false;
+  UNFINISHED:
+    for (int unit = 0; unit < kUnits; ++unit) {
+#pragma HLS UNROLL
+      unfinished = unfinished || stations[unit].at < end;
     }
   }
+  if (traced(taps)) keep_order(end, sentence, taps, stations, takes, tapped);
 }
 
 }  // namespace ttfpga

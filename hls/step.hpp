@@ -91,14 +91,14 @@ STORE_HASH:
 
 /// Forward, backward, update for one sentence: joint, intent and slot loss into results from `at` on.
 inline void train_step(const Sentence& sentence, float* results, int at, const Taps& taps) {
-  run_program(0, kInstructions, sentence, taps);
+  run_program(kInstructions, sentence, taps);
 STORE_LOSSES:
   for (int i = 0; i < 3; ++i) results[at + i] = losses[i];
 }
 
 /// Logits of one sentence into results: kIntents, then kTokens * kSlots, with zeros at padding.
 inline void infer(const Sentence& sentence, float* results, int at) {
-  run_program(0, kForwardInstructions, sentence, Taps{});
+  run_program(kForwardInstructions, sentence, Taps{});
 STORE_INTENT:
   for (int c = 0; c < kIntents; ++c) {
 #pragma HLS PIPELINE

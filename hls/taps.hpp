@@ -21,10 +21,11 @@ struct Taps {
   const uint32_t* overrides;
 };
 
+inline bool traced(const Taps& taps) { return taps.trace != nullptr; }
+
 /// kTap: records an array of `batches` x `rows` x `load` elements at `trace`, then overrides it. Of these the
 /// array has `stream` rows of `cols` elements (a sentence's own length); the rest is recorded as zero.
 inline void tap(const Instruction& job, const Sentence& sentence, const Taps& taps) {
-  if (taps.trace == nullptr) return;
   const Operand& at = job.operand[0];
   const int valid_rows = extent(job.stream, sentence), valid_cols = extent(job.cols, sentence);
   int offset = job.trace;
@@ -45,8 +46,7 @@ TAP:
 }
 
 /// kClear: zeros where the step itself writes only what a sentence's tokens have touched, for the trace.
-inline void clear(const Instruction& job, const Taps& taps) {
-  if (taps.trace == nullptr) return;
+inline void clear(const Instruction& job) {
   const float zero[1] = {0.0f};
 CLEAR:
   for (int col = 0; col < job.cols; ++col) write(job.operand[0].array, job.operand[0].base + col, 1, zero);
@@ -56,11 +56,16 @@ CLEAR:
 
 struct Taps {};
 
+inline bool traced(const Taps&) {
+#pragma HLS INLINE
+  return false;
+}
+
 inline void tap(const Instruction&, const Sentence&, const Taps&) {
 #pragma HLS INLINE
 }
 
-inline void clear(const Instruction&, const Taps&) {
+inline void clear(const Instruction&) {
 #pragma HLS INLINE
 }
 

@@ -1,7 +1,7 @@
-// The update unit: plain SGD on parameters in place, on kUpdateLanes lanes of one pipelined loop.
+// The update unit: plain SGD on parameters in place, on kUpdateLanes lanes.
 #pragma once
 
-#include "meter.hpp"
+#include "pipeline.hpp"
 #include "program.hpp"
 
 namespace ttfpga {
@@ -13,40 +13,57 @@ namespace ttfpga {
 enum UpdateOperand { kUpdateParameter, kUpdateGradient };
 
 // Path: read, product, difference. Units: a lane has one multiplication and one addition.
-constexpr Pipeline kUpdatePipeline = {"update", 1, {1, 1, 0, 0, 1}, {kUpdateLanes, kUpdateLanes, 0, 0, 0}};
+constexpr Pipeline kUpdatePipeline = {"update", {1, 1, 0, 0, 1}, {kUpdateLanes, kUpdateLanes, 0, 0, 0}};
 
-/// parameter = parameter - rate * gradient.
-inline void update(const Instruction& job, const Sentence& sentence, Meter& meter) {
-  const Operand &parameter_at = job.operand[kUpdateParameter], &gradient_at = job.operand[kUpdateGradient];
-  const int digit = parameter_at.digit;
-  const int cols = extent(job.cols, sentence), stream = extent(job.stream, sentence);
+/// The unit's registers, and where in an instruction it is.
+struct Update {
+  Instruction job;
+  bool busy;  ///< whether trips are left
 
-  // The digit's values in the sentence, each once.
-  int values[kTokens];
+  int values[kTokens];    // of the digit, in the order of the sentence's tokens by it
+  bool differs[kTokens];  // whether that is another value than the one before, and so a batch of the table
+  int cols, stream, batches;
+  int batch, row, col, wait;
+
+  void begin(const Instruction& next, const Sentence& sentence) {
+#pragma HLS INLINE
 #pragma HLS ARRAY_PARTITION variable = values complete
-  int n_values = 0;
-UPDATE_VALUES:
-  for (int t = 0; t < kTokens; ++t) {
+#pragma HLS ARRAY_PARTITION variable = differs complete
+    job = next;
+    const int digit = job.operand[kUpdateParameter].digit;
+    cols = extent(job.cols, sentence);
+    stream = extent(job.stream, sentence);
+    batches = digit == kNone ? extent(job.batches, sentence) : sentence.length;
+  UPDATE_VALUES:
+    for (int t = 0; t < kTokens; ++t) {
 #pragma HLS UNROLL
-    const int token = t < sentence.length && digit != kNone ? sentence.order[digit][t] : 0;
-    const int value = digit != kNone ? sentence.digit[digit][token] : 0;
-    if (digit != kNone && t < sentence.length && (t == 0 || value != values[n_values - 1])) {
-      values[n_values++] = value;
+      const bool picks = digit != kNone && t < sentence.length;
+      values[t] = picks ? sentence.digit[digit][sentence.order[digit][t]] : 0;
+      differs[t] = picks && (t == 0 || values[t] != values[t - 1]);
     }
+    batch = row = col = wait = 0;
+    busy = batches > 0;
   }
-  const int batches = digit == kNone ? extent(job.batches, sentence) : n_values;
 
-  int batch = 0, row = 0, col = 0;
-UPDATE:
-  for (; batch < batches;) {
-#pragma HLS LOOP_TRIPCOUNT max = 100000
-#pragma HLS PIPELINE II = 1
-  UPDATE_METER:
-    for (int cycle = 0; cycle < job.interval; ++cycle) {
-#pragma HLS LOOP_TRIPCOUNT max = 4
-      meter.trip();
-    }
-    const int number = digit == kNone ? batch : values[batch];
+  /// One cycle of a trip: parameter = parameter - rate * gradient. One that takes several works in the first.
+  void step(const Sentence& sentence) {
+#pragma HLS INLINE
+    if (wait == 0) subtract(sentence);
+    if (++wait < job.interval) return;
+    wait = 0;
+    col += kUpdateLanes;
+    if (col < cols) return;
+    col = 0;
+    if (++row < stream) return;
+    row = 0;
+    batch = next_batch();
+    busy = batch < batches;
+  }
+
+  void subtract(const Sentence& sentence) {
+#pragma HLS INLINE
+    const Operand &parameter_at = job.operand[kUpdateParameter], &gradient_at = job.operand[kUpdateGradient];
+    const int number = parameter_at.digit == kNone ? batch : values[batch];
     const int at = parameter_at.base + number * parameter_at.batch + row * parameter_at.row + col;
     const int gradient0 = gradient_at.base + number * gradient_at.batch + row * gradient_at.row + col;
     const int count = cols - col < kUpdateLanes ? cols - col : kUpdateLanes;
@@ -59,16 +76,20 @@ UPDATE:
       parameter[lane] = parameter[lane] - (sentence.rate * gradient[lane]);
     }
     write(parameter_at.array, at, count, parameter);
-
-    col += kUpdateLanes;
-    if (col >= cols) {
-      col = 0;
-      if (++row == stream) {
-        row = 0;
-        ++batch;
-      }
-    }
   }
-}
+
+  /// The batch after this one; of a table, the next token in order that picks another.
+  int next_batch() const {
+#pragma HLS INLINE
+    if (job.operand[kUpdateParameter].digit == kNone) return batch + 1;
+    int next = batches;
+  UPDATE_NEXT:
+    for (int t = kTokens - 1; t > 0; --t) {
+#pragma HLS UNROLL
+      if (t > batch && differs[t]) next = t;
+    }
+    return next;
+  }
+};
 
 }  // namespace ttfpga

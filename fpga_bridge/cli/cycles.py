@@ -28,9 +28,10 @@ CLOCKS = (100.0, 300.0)  # MHz
 class Cycles:
     """Show the cycles of a training step by stage and unit, the engine's utilisation, DSP blocks and energy.
 
-    Trips are what C simulation counts (--count holds them against it); latencies are published ones, for a
-    relaxed, a typical and a fast clock. Nothing here comes from a synthesis or from a card.
-    Exit status 1: with --count, the kernel counts other trips.
+    Trips and cycles are what C simulation counts (--count holds them against it, for --clock-class);
+    latencies are published ones, for a relaxed, a typical and a fast clock. Nothing here comes from a
+    synthesis or from a card.
+    Exit status 1: with --count, the kernel counts other trips or cycles.
 
     Examples: fpga-bridge cycles --preset enc2
               fpga-bridge cycles --preset enc2 --length 12 --clock 250 --json - --out results
@@ -47,7 +48,7 @@ class Cycles:
     data: str | None = None
     """Corpus for the mean over sentences: a folder, "atis" or "travel". Default as in cosim."""
     count: bool = False
-    """Build the kernel, run a sentence of --length on it, and hold the trips that it counts against these."""
+    """Build the kernel, run a sentence of --length on it, and hold what it counts against these."""
     out: Path | None = None
     """Folder for roofline.png: the engine's contractions against its peak and its memories."""
     json: str | None = None
@@ -78,7 +79,7 @@ class Cycles:
         if self.count:
             with out.console.status("building the kernel and counting"):
                 differing = differences(config, self.accelerator, _sentence(config, length))
-            out.say(f"counted by the kernel: {differing[0] if differing else 'the same trips'}")
+            out.say(f"counted by the kernel: {differing[0] if differing else 'the same trips and cycles'}")
         if self.out is not None:
             path = self.out / "roofline.png"
             title = f"{self.model.preset}: the engine in a step of {length} tokens"

@@ -1,17 +1,16 @@
-"""Trips that a compiled kernel counts while it runs a sentence, held against those that Python gives."""
+"""Trips and cycles that a compiled kernel counts while it runs a sentence, held against the model's."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fpga_bridge.cycles.trips import SentenceShape, Trips, unit_name
+from fpga_bridge.cycles.model import make_step_model
+from fpga_bridge.cycles.trips import SentenceShape
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.kernel.build import build_kernel, kernel_sources
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.kernel.pipelines import pipelines
-from fpga_bridge.memory.memory_map import make_memory_map
 from fpga_bridge.program.accelerator import Accelerator
-from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import make_manifest
 from ttjax import Batch, ModelConfig, unflatten
 from ttjax.params import parameter_shapes
@@ -28,34 +27,39 @@ def open_counting(config: ModelConfig, accelerator: Accelerator) -> CsimDevice:
     return CsimDevice(config, build_kernel(manifest, sources))
 
 
-def count_trips(device: CsimDevice, batch: Batch) -> np.ndarray:
-    """Trips of each instruction in one step on the one sentence of a batch; parameters must be loaded."""
-    before = device.trips()
+def count(device: CsimDevice, batch: Batch) -> tuple[list[int], int]:
+    """Trips of each instruction, and the loop's cycles, in one step on the one sentence of a batch.
+
+    Parameters must be loaded.
+    """
+    trips, cycles = device.trips(), device.cycles()
     device.steps(batch, np.zeros(1, np.float32))
-    return device.trips() - before
+    return (device.trips() - trips).tolist(), device.cycles() - cycles
 
 
 def differences(config: ModelConfig, accelerator: Accelerator, batch: Batch) -> list[str]:
-    """Where a compiled kernel's loops, or its trips for the one sentence of a batch, aren't Python's."""
+    """Where a compiled kernel's units, or what it counts for a batch's one sentence, aren't Python's."""
     device = open_counting(config, accelerator)
     found = [
         f"pipeline {counted.name}: Python has {expected}, the kernel {counted}"
         for expected, counted in zip(pipelines(accelerator).values(), device.pipelines(), strict=True)
         if expected != counted
     ]
-    # Trips don't depend on values.
+    # Neither depends on values.
     zeros = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
     device.load(unflatten(zeros))
-    counted = count_trips(device, batch)
-    count, shape = Trips(make_memory_map(config), accelerator), sentence_shape(config, batch)
-    program = make_program(device.manifest, accelerator)
-    for number, (job, trips) in enumerate(zip(program.instructions, counted, strict=True)):
-        expected = count(job, shape)
-        if unit_name(job.op) is not None and expected != trips:
+    counted, cycles = count(device, batch)
+    model, shape = make_step_model(config, accelerator), sentence_shape(config, batch)
+    jobs = zip(model.program.instructions, model.trips(shape), counted, strict=True)
+    for number, (job, expected, trips) in enumerate(jobs):
+        if expected != trips:
             stage = " ".join(job.stage)
             found.append(
                 f"instruction {number}, {job.op.name} of {stage}: Python has {expected} trips, found {trips}"
             )
+    expected = model.step(shape, accelerator.clock_class)
+    if expected != cycles:
+        found.append(f"cycles of the loop: Python has {expected}, found {cycles}")
     return found
 
 

@@ -1,25 +1,29 @@
-"""Cycles of a training step from the trips of its loops and the latencies of their operators.
+"""Cycles of a training step from the trips of its instructions and the latencies of their operators.
 
-An instruction takes ``interval * (trips - 1) + depth`` cycles, an estimate for each clock class. Not counted:
-fetching instructions, and moving sentences and losses between the card's memory and the kernel.
+An instruction takes ``trips - 1 + depth`` iterations of the kernel's one loop, and begins when its unit is
+free and what it waits for has finished. An estimate for each clock class. Not counted: moving sentences and
+losses between the card's memory and the kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import ceil
 
+import numpy as np
+from jaxtyping import Int64
+
 from fpga_bridge.budget.buffers import program_memory
-from fpga_bridge.cycles.operators import OPERATORS, ClockClass, depth, dsp, luts
 from fpga_bridge.cycles.trips import SentenceShape, Trips, unit_name
+from fpga_bridge.kernel.operators import OPERATORS, depth, dsp, luts
 from fpga_bridge.kernel.pipelines import Operators, Pipeline, pipelines
 from fpga_bridge.memory.banks import bank_shapes
 from fpga_bridge.memory.blocks import BlockCount, total_blocks
 from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
-from fpga_bridge.program.accelerator import DEFAULT, Accelerator
+from fpga_bridge.program.accelerator import DEFAULT, Accelerator, ClockClass
 from fpga_bridge.program.instructions import ENGINE, Program
 from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import make_manifest
@@ -31,30 +35,48 @@ from ttjax import ModelConfig
 # DSP blocks that the U50's shell leaves on each die.
 SLR_DSP = (2592, 2760)
 USABLE_DSP = sum(SLR_DSP)
-# Units with a sum that a trip adds to and a later trip adds to again.
-SUMMING = ("engine", "norm", "nonlinear")
+# Iterations, at least, from one instruction of a unit to its next, as in hls/pipeline.hpp.
+LEAST_DEPTH = len(UNITS) + 1
 
 
-def stretch(unit: str, pipeline: Pipeline, accelerator: Accelerator, clock_class: ClockClass) -> int:
-    """Cycles between trips of a unit's loop.
+def interval(accelerator: Accelerator, clock_class: ClockClass) -> int:
+    """Cycles between iterations of the loop.
 
-    A sum is added to every ``sum_distance`` trips: where an addition takes longer, all trips wait, since a
-    loop has one interval for all that it does.
+    A sum is added to every ``sum_distance`` trips: where an addition takes longer, all units wait, since they
+    are one loop.
     """
-    if unit not in SUMMING:
-        return pipeline.interval
-    needed = ceil(OPERATORS["add"].cycles[clock_class] / accelerator.sum_distance)
-    return max(pipeline.interval, needed)
+    return ceil(OPERATORS["add"].cycles[clock_class] / accelerator.sum_distance)
 
 
-def total_cycles(program: Program, durations: Sequence[int], *, side_by_side: bool) -> int:
-    """Cycles of a whole program from those of its instructions.
+@dataclass(frozen=True)
+class Timeline:
+    """The cycle in which each instruction of a step begins, and the first that finds its results stored."""
 
-    side_by_side: units work at the same time where an instruction doesn't wait for another's results.
-    """
-    if not side_by_side:
-        return sum(durations)
-    return int(finish(program.instructions, durations)[1].max())
+    units: list[str | None]
+    begin: Int64[np.ndarray, " n"]
+    end: Int64[np.ndarray, " n"]
+
+    @property
+    def cycles(self) -> int:
+        """Of the step, from its first to its last result."""
+        return int(self.end.max())
+
+    @property
+    def durations(self) -> list[int]:
+        """Cycles of each instruction; none of what only the trace asks for."""
+        return (self.end - self.begin).tolist()
+
+    def busy(self, unit: str) -> int:
+        """Cycles in which a unit works."""
+        return sum(n for n, of in zip(self.durations, self.units, strict=True) if of == unit)
+
+    @property
+    def at_once(self) -> float:
+        """The part of the cycles in which at least two units work."""
+        change = np.zeros(self.cycles + 1, np.int64)
+        np.add.at(change, self.begin, 1)
+        np.add.at(change, self.end, -1)
+        return float((change.cumsum()[:-1] >= 2).mean())
 
 
 @dataclass(frozen=True)
@@ -73,35 +95,31 @@ class StepModel:
         return [unit_name(job.op) for job in self.program.instructions]
 
     def trips(self, sentence: SentenceShape) -> list[int]:
-        """Trips of each instruction's loop."""
+        """Trips of each instruction."""
         count = Trips(self.memory, self.accelerator)
         return [count(job, sentence) for job in self.program.instructions]
 
-    def durations(self, trips: Sequence[int], clock_class: ClockClass) -> list[int]:
-        """Cycles of each instruction from its trips; none where there is no trip."""
-        facts = {
-            unit: (stretch(unit, p, self.accelerator, clock_class), depth(p.path, clock_class))
+    def timeline(self, sentence: SentenceShape, clock_class: ClockClass) -> Timeline:
+        """When each instruction of a step works."""
+        every = interval(self.accelerator, clock_class)
+        deep = {
+            unit: max(LEAST_DEPTH, ceil(depth(p.path, clock_class) / every))
             for unit, p in self.pipelines.items()
         }
-        cycles = []
-        for unit, n in zip(self.units, trips, strict=True):
-            interval, latency = facts[unit] if unit is not None else (0, 0)
-            cycles.append(interval * (n - 1) + latency if unit is not None and n else 0)
-        return cycles
+        iterations = [
+            0 if unit is None else max(n, 1) - 1 + deep[unit]
+            for unit, n in zip(self.units, self.trips(sentence), strict=True)
+        ]
+        begin, end = finish(self.program.instructions, iterations)
+        return Timeline(self.units, every * begin, every * end)
 
-    def step(self, sentence: SentenceShape, clock_class: ClockClass, *, side_by_side: bool = False) -> int:
-        """Cycles of one training step: of the kernel as its source stands, one instruction after another.
+    def step(self, sentence: SentenceShape, clock_class: ClockClass) -> int:
+        """Cycles of one training step, from its first to its last result."""
+        return self.timeline(sentence, clock_class).cycles
 
-        side_by_side: of hardware that lets its units work at the same time as far as the program does.
-        """
-        durations = self.durations(self.trips(sentence), clock_class)
-        return total_cycles(self.program, durations, side_by_side=side_by_side)
-
-    def mean_step(
-        self, lengths: Mapping[int, int], clock_class: ClockClass, *, side_by_side: bool = False
-    ) -> float:
+    def mean_step(self, lengths: Mapping[int, int], clock_class: ClockClass) -> float:
         """Mean cycles of a step over sentences; ``lengths``: how many there are of each length."""
-        cycles = {n: self.step(SentenceShape(n), clock_class, side_by_side=side_by_side) for n in lengths}
+        cycles = {n: self.step(SentenceShape(n), clock_class) for n in lengths}
         return sum(cycles[n] * count for n, count in lengths.items()) / sum(lengths.values())
 
     def products(self, length: int) -> int:

@@ -10,11 +10,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from fpga_bridge.cycles.model import USABLE_DSP, StepModel, fits_dies, stretch
-from fpga_bridge.cycles.operators import CLASSES, ClockClass
+from fpga_bridge.cycles.model import USABLE_DSP, StepModel, Timeline, fits_dies, interval
 from fpga_bridge.cycles.power import watts
 from fpga_bridge.cycles.roofline import kinds
 from fpga_bridge.cycles.trips import SentenceShape
+from fpga_bridge.program.accelerator import CLASSES, ClockClass
 from fpga_bridge.program.schedule import UNITS
 
 Figures = dict[str, Any]
@@ -24,15 +24,13 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
     """All figures of a step: for a sentence of ``length``, and the mean over a corpus's ``lengths``.
 
     clock: MHz, the same for every clock class; they say how deep the operators' pipelines are made for it.
-    Time, utilisation and energy are of one instruction after another, as the kernel's source stands.
     """
-    trips = model.trips(SentenceShape(length))
-    durations: dict[ClockClass, list[int]] = {c: model.durations(trips, c) for c in CLASSES}
-    cycles = _by_class(lambda c: model.step(SentenceShape(length), c))
+    timelines: dict[ClockClass, Timeline] = {c: model.timeline(SentenceShape(length), c) for c in CLASSES}
+    cycles = _by_class(lambda c: timelines[c].cycles)
     mean = _by_class(lambda c: model.mean_step(lengths, c))
     sentences = sum(lengths.values())
     mean_products = sum(model.products(n) * count for n, count in lengths.items()) / sentences
-    by_unit = {unit: _by_class(lambda c, unit=unit: _sum(model, durations[c], unit)) for unit in UNITS}
+    by_unit = {unit: _by_class(lambda c, unit=unit: timelines[c].busy(unit)) for unit in UNITS}
     dsp = {c: model.dsp(c) for c in CLASSES}
     blocks = model.blocks
 
@@ -45,15 +43,14 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
         "sentences": sentences,
         "clock": clock,
         "cycles": cycles,
-        "cycles_side_by_side": _by_class(lambda c: model.step(SentenceShape(length), c, side_by_side=True)),
         "cycles_mean_atis": mean,
-        "cycles_mean_atis_side_by_side": _by_class(lambda c: model.mean_step(lengths, c, side_by_side=True)),
         "utilisation": _by_class(lambda c: model.utilisation(length, cycles[c])),
         "utilisation_mean_atis": _by_class(lambda c: mean_products / (model.accelerator.macs * mean[c])),
         "products": model.products(length),
-        "interval": {unit: _by_class(lambda c, unit=unit: _interval(model, unit, c)) for unit in UNITS},
+        "interval": _by_class(lambda c: interval(model.accelerator, c)),
         "by_unit": by_unit,
-        "by_stage": by_stage(model, durations),
+        "at_once": _by_class(lambda c: timelines[c].at_once),
+        "by_stage": by_stage(model, timelines),
         "by_kind": [asdict(kind) for kind in kinds(model, length, "typical")],
         "dsp": _by_class(lambda c: sum(dsp[c].values())),
         "dsp_by_unit": {unit: _by_class(lambda c, unit=unit: dsp[c][unit]) for unit in UNITS},
@@ -73,9 +70,10 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
     }
 
 
-def by_stage(model: StepModel, durations: Mapping[ClockClass, list[int]]) -> list[Figures]:
-    """Cycles of each stage's instructions, one after another, in order of the stages' first."""
+def by_stage(model: StepModel, timelines: Mapping[ClockClass, Timeline]) -> list[Figures]:
+    """Cycles of each stage's instructions, whatever runs beside them, in order of the stages' first."""
     stages: dict[tuple[str, str], Counter[ClockClass]] = {}
+    durations = {c: timelines[c].durations for c in CLASSES}
     for i, job in enumerate(model.program.instructions):
         counter = stages.setdefault(job.stage, Counter())
         counter.update({c: durations[c][i] for c in CLASSES})
@@ -85,8 +83,8 @@ def by_stage(model: StepModel, durations: Mapping[ClockClass, list[int]]) -> lis
 def stage_table(found: Figures) -> Table:
     """One row a stage with its phases side by side; typical clock class."""
     phases = list(dict.fromkeys(stage["phase"] for stage in found["by_stage"]))
-    title = f"cycles by stage, {found['length']} tokens, typical clock class"
-    table = _table("stage", title, *phases, "share")
+    title = f"cycles of units by stage, {found['length']} tokens, typical clock class; stages overlap"
+    table = _table("stage", title, *phases, "of the step")
     rows: dict[str, dict[str, int]] = {}
     for stage in found["by_stage"]:
         rows.setdefault(stage["name"], {})[stage["phase"]] = stage["typical"]
@@ -96,25 +94,25 @@ def stage_table(found: Figures) -> Table:
             name, *(_number(row.get(p)) for p in phases), f"{100 * sum(row.values()) / total:.1f} %"
         )
     sums = [sum(row.get(phase, 0) for row in rows.values()) for phase in phases]
-    table.add_row("all", *map(_number, sums), "100 %")
+    table.add_row("all", *map(_number, sums), f"{100 * sum(sums) / total:.1f} %")
     return table
 
 
 def unit_table(found: Figures) -> Table:
-    """One row a unit: its cycles, the interval of its loop, DSP blocks and LUTs by clock class."""
-    title = "cycles by unit and clock class, interval of its loop, DSP, estimate of LUTs"
-    table = _table("unit", title, *CLASSES, "II", "DSP", "LUT")
+    """One row a unit: cycles at work and DSP blocks by clock class, LUTs; the step, and how units overlap."""
+    title = "cycles at work by unit and clock class, DSP, estimate of LUTs"
+    table = _table("unit", title, *CLASSES, "DSP", "LUT")
     for unit in UNITS:
         table.add_row(
             unit,
             *(_number(found["by_unit"][unit][c]) for c in CLASSES),
-            "/".join(str(found["interval"][unit][c]) for c in CLASSES),
             "/".join(str(found["dsp_by_unit"][unit][c]) for c in CLASSES),
             _number(found["luts_by_unit"][unit]),
         )
     dsp = "/".join(str(found["dsp"][c]) for c in CLASSES)
     cycles = (_number(found["cycles"][c]) for c in CLASSES)
-    table.add_row("all", *cycles, "", dsp, _number(found["luts"]))
+    table.add_row("the step", *cycles, dsp, _number(found["luts"]))
+    table.add_row("two or more at once", *(_percent(found["at_once"][c]) for c in CLASSES))
     return table
 
 
@@ -138,25 +136,21 @@ def step_table(found: Figures) -> Table:
     add(f"s an epoch of {found['sentences']} sentences", "seconds", lambda s: f"{s:.2f}", "epoch")
     add("W, estimate", "watts", lambda w: f"{w:.1f}")
     add("mJ a step, corpus mean, estimate", "joules_step_mean_atis", lambda j: f"{1e3 * j:.1f}")
-    add(f"cycles side by side, {at}", "cycles_side_by_side", _number)
-    add("cycles side by side, corpus mean", "cycles_mean_atis_side_by_side", _number)
     return table
 
 
 def remarks(found: Figures) -> list[str]:
     """What the tables leave out, and what doesn't fit."""
     lines = [
-        "a model, not a measurement: cycles from csim's trips and published latencies; fetching instructions"
-        " and reading sentences are not counted; embedding updates at their most",
-        "one instruction after another, as the kernel's source stands; units side by side is what the program"
-        " allows, and no hardware for it is built",
-        "LUTs and energy are estimates from stated assumptions (fpga_bridge/cycles/operators.py, power.py)",
+        "a model, not a measurement: cycles of the kernel's loop as csim counts them, with published"
+        " latencies; reading sentences is not counted; embedding updates at their most",
+        "LUTs and energy are estimates from stated assumptions (fpga_bridge/kernel/operators.py, power.py)",
     ]
     for c in CLASSES:
-        if found["interval"]["engine"][c] > 1:
+        if found["interval"][c] > 1:
             lines.append(
-                f"{c}: an addition takes longer than --sum-distance trips: sums wait, interval"
-                f" {found['interval']['engine'][c]}"
+                f"{c}: an addition takes longer than --sum-distance trips: the loop waits, interval"
+                f" {found['interval'][c]}"
             )
         if not found["dsp_fits"][c]:
             lines.append(f"{c}: the units' DSP blocks do not fit on the two dies, each unit on one of them")
@@ -173,14 +167,6 @@ def _table(first: str, title: str, *headings: str) -> Table:
 
 def _by_class(value: Callable[[ClockClass], float]) -> dict[ClockClass, float]:
     return {c: value(c) for c in CLASSES}
-
-
-def _interval(model: StepModel, unit: str, c: ClockClass) -> int:
-    return stretch(unit, model.pipelines[unit], model.accelerator, c)
-
-
-def _sum(model: StepModel, durations: list[int], unit: str) -> int:
-    return sum(n for n, of in zip(durations, model.units, strict=True) if of == unit)
 
 
 def _number(n: float | None) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fpga_bridge.cycles.model import StepModel
-from fpga_bridge.cycles.operators import ClockClass
 from fpga_bridge.cycles.trips import SentenceShape
 from fpga_bridge.memory.banks import PORTS
+from fpga_bridge.program.accelerator import ClockClass
 from fpga_bridge.program.instructions import ENGINE, LENGTH, Flag, Instruction, Op, Operand
 from fpga_bridge.program.ports import Ports
 from ttjax.picture import save, subplots
@@ -44,7 +44,7 @@ class Kind:
 def kinds(model: StepModel, length: int, clock_class: ClockClass) -> list[Kind]:
     """All kinds of contractions of a step for a sentence of that length, in order of their first."""
     ports = Ports(model.memory, model.accelerator)
-    durations = model.durations(model.trips(SentenceShape(length)), clock_class)
+    durations = model.timeline(SentenceShape(length), clock_class).durations
     found: dict[str, Kind] = {}
     for job, cycles in zip(model.program.instructions, durations, strict=True):
         if job.op not in ENGINE:

@@ -35,12 +35,16 @@ class CsimDevice(KernelDevice):
         self._check_layout(library)
 
     def trips(self) -> np.ndarray:
-        """Trips of each instruction's loop since the kernel was loaded, as uint64 in the program's order."""
+        """Trips of each instruction since the kernel was loaded, as uint64 in the program's order."""
         n = self._library.ttfpga_csim_instructions()
         return np.ctypeslib.as_array(self._library.ttfpga_csim_trips(), (n,)).copy()
 
+    def cycles(self) -> int:
+        """Cycles of the kernel's loop since it was loaded, each step's from its first to its last result."""
+        return self._library.ttfpga_csim_cycles()
+
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """What the kernel's C++ states about its units' loops: engine, norm, nonlinear, update."""
+        """What the kernel's C++ states about its units: engine, norm, nonlinear, update."""
         return compiled_pipelines(self._library)
 
     def _run(
@@ -81,6 +85,7 @@ def _load(library: Path) -> ctypes.CDLL:
             loaded = ctypes.CDLL(copy)
             loaded.ttfpga_csim_layout_hash.restype = ctypes.POINTER(ctypes.c_uint32)
             loaded.ttfpga_csim_trips.restype = ctypes.POINTER(ctypes.c_uint64)
+            loaded.ttfpga_csim_cycles.restype = ctypes.c_uint64
             loaded.ttfpga_csim_run.restype = None
         except (OSError, AttributeError) as error:
             raise UserError(f"{library} is not a simulation kernel: {error}") from None

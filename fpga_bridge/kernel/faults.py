@@ -155,9 +155,9 @@ FAULTS: dict[str, Fault] = {
             "one exponent bit of one core flips before the step",
             "block0.q.left",
             "step.hpp",
-            "  run_program(0, kInstructions, sentence, taps);\n",
+            "  run_program(kInstructions, sentence, taps);\n",
             "  linear_core1[3] = as_float(as_bits(linear_core1[3]) ^ 0x00800000u);\n"
-            "  run_program(0, kInstructions, sentence, taps);\n",
+            "  run_program(kInstructions, sentence, taps);\n",
         ),
         ProgramFault(
             "dropped_mask",
@@ -192,11 +192,12 @@ FAULTS: dict[str, Fault] = {
             "the right half is merged once and not again after the update",
             "block0.q.right",
             "sequencer.hpp",
-            "  Meter meter = {};\n",
-            "  const bool merges = job.op < kToTile && (job.operand[kNarrow].array == k_right ||\n"
-            "                                           job.operand[kWide].array == k_right);\n"
-            "  if (merges && executed_trips[i] > 0) return;\n"
-            "  Meter meter = {};\n",
+            "    unit.begin(station.next, sentence);\n",
+            "    Instruction job = station.next;\n"
+            "    const bool merges = job.op < kToTile && (job.operand[kNarrow].array == k_right ||\n"
+            "                                             job.operand[kWide].array == k_right);\n"
+            "    if (merges && executed_trips[station.at] > 0) job.batches = 0;\n"
+            "    unit.begin(job, sentence);\n",
             step=1,
         ),
         SourceFault(

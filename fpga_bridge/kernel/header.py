@@ -6,9 +6,11 @@ The arrays are declared as the memory map lays them out, with the pragmas that b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 import numpy as np
 
+from fpga_bridge.kernel.operators import OPERATORS
 from fpga_bridge.memory.banks import SLOT_MEMORIES, WORD_BITS, bank_shapes
 from fpga_bridge.memory.layout import HASH_WORDS, pitch_of
 from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
@@ -16,7 +18,7 @@ from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from fpga_bridge.program.instructions import NONE, Instruction, Operand, Program
 from fpga_bridge.program.make_program import make_program, sum_depth
 from fpga_bridge.program.manifest import Manifest
-from fpga_bridge.program.schedule import UNITS
+from fpga_bridge.program.schedule import UNITS, unit_of
 
 HEADER_NAME = "ttfpga_config.hpp"
 OPERANDS = 8  # of an instruction, as hls/program.hpp has it
@@ -29,7 +31,7 @@ def header(manifest: Manifest, accelerator: Accelerator = DEFAULT, program: Prog
     """
     memory = make_memory_map(manifest.layout.config)
     program = program or make_program(manifest, accelerator)
-    arrays = array_sizes(memory)
+    arrays, memories = array_sizes(memory), array_memories(memory)
     lines = [
         "// Generated from the ModelConfig by fpga_bridge.kernel.header: change the config, not this file.",
         "#pragma once",
@@ -47,6 +49,10 @@ def header(manifest: Manifest, accelerator: Accelerator = DEFAULT, program: Prog
         *(f"static float {name}[{size}]{_initial(name)};" for name, size in arrays.items()),
         f"enum Array {{ {', '.join(f'k_{name}' for name in arrays)} }};",
         "#define TTFPGA_ARRAYS(USE) " + " ".join(f"USE({name})" for name in arrays),
+        "// Memories: those of an array, numbered on, each of so many elements.",
+        _array("kMemorySize", (size for size, _ in memories.values())),
+        _array("kFirstMemory", accumulate((n for _, n in list(memories.values())[:-1]), initial=0)),
+        _int("kMemoryCount", sum(n for _, n in memories.values())),
         "#define TTFPGA_BANKS(USE) " + " ".join(f"USE({bank.name})" for bank in memory.layout.banks),
         "// Binds them to memories; stands at the beginning of the top function.",
         f"#define TTFPGA_BIND_MEMORY {_pragmas(memory)}",
@@ -73,6 +79,14 @@ def array_sizes(memory: MemoryMap) -> dict[str, int]:
         sizes |= {f"{bank.name}_gradient": bank.size for bank in memory.layout.banks}
     sizes |= {pool: memory.slots[pool] * size for pool, size in memory.slot_size.items()}
     return sizes | {array.name: array.size for array in memory.fixed}
+
+
+def array_memories(memory: MemoryMap) -> dict[str, tuple[int, int]]:
+    """Elements of each memory of an array, and how many it has: one, or one for each slot of a pool."""
+    return {
+        name: (memory.slot_size[name], memory.slots[name]) if name in SLOT_MEMORIES else (size, 1)
+        for name, size in array_sizes(memory).items()
+    }
 
 
 def _dimensions(memory: MemoryMap) -> Iterator[str]:
@@ -105,6 +119,9 @@ def _accelerator(accelerator: Accelerator) -> Iterator[str]:
     yield _int("kNormLanes", accelerator.norm_lanes)
     yield _int("kNonlinearLanes", accelerator.nonlinear_lanes)
     yield _int("kUpdateLanes", accelerator.update_lanes)
+    yield "// Cycles of its operators, and of a memory's read."
+    for name, operator in OPERATORS.items():
+        yield _int(f"k{name.title()}Cycles", operator.cycles[accelerator.clock_class])
 
 
 def _initial(name: str) -> str:
@@ -113,19 +130,36 @@ def _initial(name: str) -> str:
 
 def _program(program: Program, arrays: list[str]) -> Iterator[str]:
     last = len(program.instructions) - 1
+    for i, (job, following) in enumerate(zip(program.instructions, _following(program), strict=True)):
+        yield f"  {_instruction(job, following, arrays)}{', ' + chr(92) if i < last else ''}"
+
+
+def _following(program: Program) -> list[int]:
+    """Each instruction's next of its unit; the end where there is none, or no unit."""
+    end = len(program.instructions)
+    found, last = [end] * end, {}
     for i, job in enumerate(program.instructions):
-        yield f"  {_instruction(job, arrays)}{', ' + chr(92) if i < last else ''}"
+        unit = unit_of(job.op)
+        if unit in last:
+            found[last[unit]] = i
+        last[unit] = i
+    return found
 
 
-def _instruction(job: Instruction, arrays: list[str]) -> str:
+def _instruction(job: Instruction, following: int, arrays: list[str]) -> str:
     operands = [*job.operands, *[None] * (OPERANDS - len(job.operands))]
     fields = (
         *(int(job.op), job.rows, job.cols, job.stream, job.batches),
         *(job.interval, job.load, job.load_interval, int(job.flags), job.order, job.trace),
     )
     texts = [*map(str, fields), f"{np.float32(job.scale):.9e}f"]
-    waits = ", ".join(map(str, job.waits or [NONE] * len(UNITS)))
-    return f"{{{', '.join(texts)}, {{{waits}}}, {{{', '.join(_operand(o, arrays) for o in operands)}}}}}"
+    # A unit waits for no instruction of its own: there stands its next.
+    waits = [*(job.waits or [NONE] * len(UNITS))]
+    if unit_of(job.op) != NONE:
+        waits[unit_of(job.op)] = following
+    texts.append(f"{{{', '.join(map(str, waits))}}}")
+    texts.append(f"{{{', '.join(_operand(o, arrays) for o in operands)}}}")
+    return f"{{{', '.join(texts)}}}"
 
 
 def _operand(operand: Operand | None, arrays: list[str]) -> str:

@@ -25,7 +25,7 @@ TOOLS = "2022.1"
 CLOCK_MHZ = 100
 
 # How Vitis HLS shall make a float32 multiplication: "full usage" takes 2 DSP blocks, and LUTs, where its own
-# choice, "max usage", takes 3 (UG1399, config_op; PG060). fpga_bridge/cycles/operators.py counts with it.
+# choice, "max usage", takes 3 (UG1399, config_op; PG060). fpga_bridge/kernel/operators.py counts with it.
 MULTIPLIER = "fulldsp"
 
 # The U50's high-bandwidth memory: 8 GB behind 32 pseudo channels (UG1120).

@@ -1,4 +1,4 @@
-"""The units' pipelined loops: what their C++ states beside the pragmas, read from a compiled kernel.
+"""The units' pipelines: what their C++ states of a trip's operators, read from a compiled kernel.
 
 The same figures for an accelerator that is not compiled follow from its lanes; tests hold the two together.
 """
@@ -14,7 +14,7 @@ from fpga_bridge.program.accelerator import Accelerator
 
 @dataclass(frozen=True)
 class Operators:
-    """Operators of each kind, as ``Operators`` in ``hls/meter.hpp``; memory: reads of an on-chip memory."""
+    """Operators of each kind, as in ``hls/pipeline.hpp``; memory: reads of an on-chip memory."""
 
     mul: int
     add: int
@@ -32,10 +32,9 @@ class Operators:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One loop: cycles between trips, operators along a trip's longest path, all operators of its body."""
+    """One unit: operators along a trip's longest path, and all of them."""
 
     name: str
-    interval: int
     path: Operators
     units: Operators
 
@@ -47,7 +46,6 @@ class _Operators(ctypes.Structure):
 class _Pipeline(ctypes.Structure):
     _fields_ = [
         ("name", ctypes.c_char_p),
-        ("interval", ctypes.c_int),
         ("path", _Operators),
         ("units", _Operators),
     ]
@@ -63,7 +61,7 @@ def compiled_pipelines(library: ctypes.CDLL) -> tuple[Pipeline, ...]:
         return Operators(of.mul, of.add, of.div, of.sqrt, of.memory)
 
     return tuple(
-        Pipeline(p.name.decode(), p.interval, operators(p.path), operators(p.units))
+        Pipeline(p.name.decode(), operators(p.path), operators(p.units))
         for p in (found[i] for i in range(library.ttfpga_csim_pipeline_count()))
     )
 
@@ -77,24 +75,21 @@ def pipelines(accelerator: Accelerator) -> dict[str, Pipeline]:
     norm_path = 5 + levels(norm) + levels(a.sum_distance)
     return {
         "engine": Pipeline(
-            "contract",
-            1,
+            "engine",
             Operators(2, max(levels(rows), levels(lanes)) + 2, 0, 0, 2),
             Operators(tile + 2 * rows, engine_adders, 0, 0, 0),
         ),
         "norm": Pipeline(
             "norm",
-            1,
             Operators(4, norm_path, 1, 1, 1),
             Operators(3 * norm + 3, 3 * norm + 2 * (norm - 1) + 2 * a.sum_distance + 3, 2, 1, 0),
         ),
         "nonlinear": Pipeline(
             "nonlinear",
-            1,
             Operators(14, 13, 1, 0, 1),
             Operators(18 * nonlinear + 21, 16 * nonlinear + 21, nonlinear, 0, 0),
         ),
-        "update": Pipeline("update", 1, Operators(1, 1, 0, 0, 1), Operators(update, update, 0, 0, 0)),
+        "update": Pipeline("update", Operators(1, 1, 0, 0, 1), Operators(update, update, 0, 0, 0)),
     }
 
 

@@ -6,10 +6,14 @@ They change what a cycle does and in which order sums are made, not what is comp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from fpga_bridge.memory.banks import PORTS
 from fpga_bridge.memory.layout import MAX_LANES
 from ttjax import UserError
+
+ClockClass = Literal["relaxed", "typical", "fast"]
+CLASSES: tuple[ClockClass, ...] = get_args(ClockClass)
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class Accelerator:
 
     tile_rows, tile_lanes: multiply-accumulators of the engine, narrow × wide. sum_distance: trips between two
     additions to one sum, at least the adder's latency in cycles. norm_lanes, nonlinear_lanes, update_lanes:
-    of LayerNorm; of GELU, softmax and cross-entropy; of SGD.
+    of LayerNorm; of GELU, softmax and cross-entropy; of SGD. clock_class: the clock that operators' latencies
+    (fpga_bridge.kernel.operators) are those of: how long a unit waits for another's last results.
 
     Raises:
         UserError: an odd or too large number of rows, or lanes beyond what a memory's ports give.
@@ -30,6 +35,7 @@ class Accelerator:
     norm_lanes: int = 32
     nonlinear_lanes: int = 16
     update_lanes: int = 16
+    clock_class: ClockClass = "typical"
 
     def __post_init__(self) -> None:
         for name, most in (
@@ -44,6 +50,8 @@ class Accelerator:
         if self.tile_rows < 2 or self.tile_rows % 2 or self.tile_rows > min(self.tile_lanes, MAX_LANES):
             most = min(self.tile_lanes, MAX_LANES)
             raise UserError(f"tile_rows: expected an even number from 2 to {most}, found {self.tile_rows}")
+        if self.clock_class not in CLASSES:
+            raise UserError(f"clock_class: expected one of {', '.join(CLASSES)}, found {self.clock_class}")
         if self.sum_distance < 1:
             raise UserError(f"sum_distance: expected at least 1, found {self.sum_distance}")
 

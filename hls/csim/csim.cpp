@@ -50,11 +50,14 @@ const uint32_t* ttfpga_csim_layout_hash() { return ttfpga::kLayoutHash; }
 uint32_t ttfpga_csim_image_words() { return ttfpga::kImageWords; }
 uint32_t ttfpga_csim_trace_words() { return ttfpga::kTraceWords; }
 
-/// Trips of each instruction's loop since the library was loaded, and how many instructions there are.
+/// Trips of each instruction since the library was loaded, and how many instructions there are.
 const uint64_t* ttfpga_csim_trips() { return ttfpga::executed_trips; }
 uint32_t ttfpga_csim_instructions() { return ttfpga::kInstructions; }
 
-/// What the cycle model needs to know of the units' loops, and how many there are.
+/// Cycles of the loop since the library was loaded.
+uint64_t ttfpga_csim_cycles() { return ttfpga::executed_cycles; }
+
+/// What the cycle model needs to know of the units, and how many there are.
 const ttfpga::Pipeline* ttfpga_csim_pipelines() { return kPipelines; }
 uint32_t ttfpga_csim_pipeline_count() { return sizeof(kPipelines) / sizeof(kPipelines[0]); }
 

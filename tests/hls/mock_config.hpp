@@ -23,6 +23,11 @@ constexpr int kSumDepth = 32;
 constexpr int kNormLanes = 8;
 constexpr int kNonlinearLanes = 4;
 constexpr int kUpdateLanes = 4;
+constexpr int kMulCycles = 2;
+constexpr int kAddCycles = 3;
+constexpr int kDivCycles = 9;
+constexpr int kSqrtCycles = 9;
+constexpr int kMemoryCycles = 1;
 
 static float activation[8 * 4096];
 static float weights[16384];

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge.cycles.operators import CLASSES, OPERATORS
 from fpga_bridge.kernel.card_files import HLS_COMMANDS_NAME
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.kernel.interface import (
@@ -29,6 +28,8 @@ from fpga_bridge.kernel.interface import (
     connectivity,
     hls_commands,
 )
+from fpga_bridge.kernel.operators import OPERATORS
+from fpga_bridge.program.accelerator import CLASSES
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
 

@@ -1,24 +1,33 @@
 """The whole kernel under the compiler's strictest eye: no warning, and no finding of the sanitizers.
 
-kernel_sanitized.cpp runs every command on buffers of exact length.
+kernel_sanitized.cpp runs every command on buffers of exact length; meanwhile memory_guard.hpp watches that
+units which work at once never use one memory.
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fpga_bridge.kernel.build import find_compiler, kernel_sources
 from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.program.instructions import NONE, Op
+from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import make_manifest
+from fpga_bridge.program.schedule import UNITS
 from tests.fpga_bridge.samples import OTHER_CONFIGS
 from ttjax import ModelConfig, preset
 
 PROGRAM = Path(__file__).with_name("kernel_sanitized.cpp")
-SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"]
+GUARD = "-DTTFPGA_CHECK_MEMORIES"
+SANITIZE = [
+    *("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"),
+    GUARD,
+]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 # HLS has pragmas and uses labels as names of loops.
 NOT_OURS = ["-Wno-unknown-pragmas", "-Wno-unused-label"]
@@ -27,7 +36,7 @@ CONFIGS: Mapping[str, ModelConfig] = {"tiny": preset("tiny"), **OTHER_CONFIGS}
 
 def compiled(folder: Path, config: ModelConfig, flags: list[str], sources: Mapping[str, str]) -> Path:
     """The sanitized program of a kernel."""
-    for name, text in {**sources, HEADER_NAME: header(make_manifest(config))}.items():
+    for name, text in {HEADER_NAME: header(make_manifest(config)), **sources}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     program = folder / "kernel"
@@ -83,6 +92,24 @@ def test_sanitizers_stop_a_kernel_that_leaves_its_arrays(
     done = run(compiled(tmp_path, CONFIGS["tiny"], SANITIZE, broken))
     assert done.returncode != 0 and "clean" not in done.stdout
     assert any(words in done.stderr for words in finding.split("|")), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("op", "when"), [(Op.NORM, "while"), (Op.SOFTMAX, "after"), (Op.UPDATE, "while")])
+def test_a_wait_left_out_is_stopped_where_units_meet_in_a_memory(op: Op, when: str, tmp_path: Path) -> None:
+    """Only of the first instruction of its kind, and only for the engine."""
+    manifest = make_manifest(CONFIGS["tiny"])
+    program = make_program(manifest)
+    number = next(
+        i
+        for i, job in enumerate(program.instructions)
+        if job.op == op and job.waits[UNITS.index("engine")] != NONE
+    )
+    jobs = list(program.instructions)
+    jobs[number] = replace(jobs[number], waits=(NONE, *jobs[number].waits[1:]))
+    text = header(manifest, program=replace(program, instructions=tuple(jobs)))
+    done = run(compiled(tmp_path, CONFIGS["tiny"], ["-O1", GUARD], {**kernel_sources(), HEADER_NAME: text}))
+    assert done.returncode != 0 and "clean" not in done.stdout
+    assert f"instruction {number} " in done.stderr and when in done.stderr
 
 
 @pytest.mark.parametrize("taps", [0, 1])

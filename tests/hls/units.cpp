@@ -7,8 +7,18 @@
 #include "update.hpp"
 
 namespace {
+
 uint32_t findings = 0;
+
+/// Executes an instruction on its unit; returns its trips.
+template <class Unit>
+uint32_t run(Unit& unit, const ttfpga::Instruction& job, const ttfpga::Sentence& sentence) {
+  uint32_t trips = 0;
+  for (unit.begin(job, sentence); unit.busy; ++trips) unit.step(sentence);
+  return trips;
 }
+
+}  // namespace
 
 extern "C" {
 
@@ -21,7 +31,7 @@ uint32_t units_findings() { return findings; }
 /// The array of that number.
 float* units_array(uint32_t number) { return ttfpga::kArrays[number]; }
 
-/// Executes an instruction on the unit it is for; returns the trips of its loop.
+/// Executes an instruction on the unit it is for; returns its trips.
 ///
 /// fields: op, extents, intervals and the like in the order below, then five numbers an operand.
 /// words: length, intent, then for each token its slot, its digits, and the token at its place in each order.
@@ -51,16 +61,12 @@ uint32_t units_run(const int* fields, float scale, const int* words, float rate)
     }
   }
 
-  Meter meter = {};
-  if (job.op <= kToTile) {
-    engine(job, sentence, meter);
-  } else if (job.op <= kNormBackward) {
-    norm(job, sentence, meter);
-  } else if (job.op == kUpdate) {
-    update(job, sentence, meter);
-  } else {
-    nonlinear(job, sentence, meter);
-  }
-  return meter.trips;
+  static Engine engine;
+  static Norm norm;
+  static Nonlinear nonlinear;
+  static Update update;
+  if (job.op <= kToTile) return run(engine, job, sentence);
+  if (job.op <= kNormBackward) return run(norm, job, sentence);
+  return job.op == kUpdate ? run(update, job, sentence) : run(nonlinear, job, sentence);
 }
 }

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from fpga_bridge.kernel.pipelines import Operators
-
-ClockClass = Literal["relaxed", "typical", "fast"]
-CLASSES: tuple[ClockClass, ...] = get_args(ClockClass)
+from fpga_bridge.program.accelerator import CLASSES, ClockClass
 
 
 @dataclass(frozen=True)
