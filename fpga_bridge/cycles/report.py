@@ -81,7 +81,7 @@ def by_stage(model: StepModel, timelines: Mapping[ClockClass, Timeline]) -> list
 
 
 def stage_table(found: Figures) -> Table:
-    """One row a stage with its phases side by side; typical clock class."""
+    """One row a stage, one column a phase; typical clock class."""
     phases = list(dict.fromkeys(stage["phase"] for stage in found["by_stage"]))
     title = f"cycles of units by stage, {found['length']} tokens, typical clock class; stages overlap"
     table = _table("stage", title, *phases, "of the step")

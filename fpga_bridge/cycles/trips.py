@@ -1,4 +1,4 @@
-"""Trips of every instruction's loop, as the kernel's C simulation counts them, without running it.
+"""Trips of every instruction, as the kernel's C simulation counts them, without running it.
 
 The engine's are in fpga_bridge.program.ports; those of the other units follow the passes that their
 headers describe.

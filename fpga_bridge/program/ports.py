@@ -1,4 +1,4 @@
-"""What a contraction costs on the engine: trips of its loop, from the tiles and the ports of its memories.
+"""What a contraction costs on the engine: its trips, from the tiles and the ports of its memories.
 
 A memory has two ports, each of one word a cycle. Where an operand's rows don't lie at words, or two operands
 share a memory, a trip takes more than one cycle, or tiles move between the streams instead of beside them.

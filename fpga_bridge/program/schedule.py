@@ -1,8 +1,8 @@
-"""Which instructions may run side by side: each unit runs its own in order and waits for others by memory.
+"""Which instructions run at once: each unit runs its own in order and waits for others by memory.
 
 A memory has two ports, which one unit can fill: two instructions that touch the same memory never overlap,
-whoever reads or writes. Every other pair may. The waits are part of the program; csim honours them too
-(``hls/sequencer.hpp``).
+whoever reads or writes. Every other pair may. The waits are part of the program, which the kernel's loop
+honours (``hls/sequencer.hpp``).
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def _span(operand: Operand, job: Instruction, memory: MemoryMap) -> int:
 def finish(
     instructions: Sequence[Instruction], cycles: Sequence[int]
 ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Cycle in which each instruction begins, and in which its last result is stored, units side by side.
+    """Cycle in which each instruction begins, and the first that finds its last result stored.
 
-    ``cycles`` of each instruction from its first trip to its last result; 0 for what only the trace wants.
+    ``cycles`` of each instruction, between the two; 0 for what only the trace wants.
     """
     begin, end = np.zeros(len(cycles), np.int64), np.zeros(len(cycles), np.int64)
     free = [0] * len(UNITS)

@@ -1,6 +1,6 @@
 """Whether every memory can serve every unit: words that a trip touches against two ports a cycle.
 
-A unit's loop starts a trip each interval: the reads of one trip and the writes of an earlier one meet, so
+A unit starts a trip each interval: the reads of one trip and the writes of an earlier one meet, so
 that all accesses of a pass count together.
 """
 

@@ -113,7 +113,7 @@ def test_the_kernel_without_a_fault_agrees_on_the_same_sentences() -> None:
 
 
 def test_a_missing_wait_shows_in_the_bits_of_steps_without_trace() -> None:
-    """With a trace, instructions run in order; without one, units run ahead as far as waits let them."""
+    """With a trace, instructions run in order; without one, units work at once as far as waits let them."""
     fault = ProgramFault("no_waits", "", "", lambda job, config: replace(job, waits=()))
     report = plant(fault, TINY)
     assert report.first_divergence is None and report.same_bits is False

@@ -1,4 +1,4 @@
-"""The waits of a program: units side by side never meet in a memory; csim runs as far ahead as they allow."""
+"""The waits of a program: units that work at once never meet in a memory, and end in the same bits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONFIGS = {
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=10, deadline=None)
-def test_units_side_by_side_never_touch_one_memory(config: ModelConfig, seed: int) -> None:
+def test_units_at_once_never_touch_one_memory(config: ModelConfig, seed: int) -> None:
     program, memory = make_program(make_manifest(config)).instructions, make_memory_map(config)
     timed = [unit_of(job.op) != NONE for job in program]
     cycles = np.random.default_rng(seed).integers(1, 1000, len(program)) * timed
@@ -67,12 +67,12 @@ def updated(device: CsimDevice, *, in_order: bool) -> dict[str, np.ndarray]:
 
 
 def differ(device: CsimDevice) -> bool:
-    """Whether units that run ahead end in other bits than the program's order."""
-    in_order, ahead = updated(device, in_order=True), updated(device, in_order=False)
-    return any(not np.array_equal(in_order[name], ahead[name]) for name in in_order)
+    """Whether units that work at once end in other bits than the program's order."""
+    in_order, at_once = updated(device, in_order=True), updated(device, in_order=False)
+    return any(not np.array_equal(in_order[name], at_once[name]) for name in in_order)
 
 
-def test_running_ahead_ends_in_the_same_bits() -> None:
+def test_working_at_once_ends_in_the_same_bits() -> None:
     assert not differ(CsimDevice(TINY))
 
 
