@@ -135,6 +135,7 @@ void advance(bool takes, bool alone, const Sentence& sentence, Unit& unit, Stati
     count_trip(station.at);
     unit.step(sentence);
   }
+  for (; alone && station.left > 1; --station.left) count_iteration();
 #endif
   TTFPGA_GUARD(working = -1);
   if (unit.busy || --station.left > 0) return;
