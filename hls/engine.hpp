@@ -170,6 +170,7 @@ struct Engine {
 
   void begin(const Instruction& next, const Sentence& sentence) {
 #pragma HLS INLINE
+#pragma HLS ARRAY_PARTITION variable = job.operand complete
 #pragma HLS ARRAY_PARTITION variable = c.tile complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = c.slots complete dim = 3
 #pragma HLS ARRAY_PARTITION variable = c.column_sums complete dim = 3

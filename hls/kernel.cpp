@@ -65,6 +65,9 @@ extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint3
     for (uint32_t n = 0; n < n_examples; ++n) {
 #pragma HLS loop_tripcount min = 1 max = 4096
       Sentence sentence;
+#pragma HLS ARRAY_PARTITION variable = sentence.slots complete
+#pragma HLS ARRAY_PARTITION variable = sentence.digit complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = sentence.order complete dim = 0
       read_sentence(examples, static_cast<int>(n) * kExampleWords, sentence);
       if (command == kStep) {
         train_step(sentence, results, 1 + static_cast<int>(n) * 3, taps);

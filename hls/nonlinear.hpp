@@ -145,6 +145,7 @@ struct Nonlinear {
 
   void begin(const Instruction& next, const Sentence& sentence) {
 #pragma HLS INLINE
+#pragma HLS ARRAY_PARTITION variable = job.operand complete
     job = next;
     op = job.op;
     cols = extent(job.cols, sentence);

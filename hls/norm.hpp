@@ -6,7 +6,6 @@
 
 #include "adder_tree.hpp"
 #include "pipeline.hpp"
-#include "program.hpp"
 
 namespace ttfpga {
 
@@ -129,6 +128,7 @@ struct Norm {
 
   void begin(const Instruction& next, const Sentence& sentence) {
 #pragma HLS INLINE
+#pragma HLS ARRAY_PARTITION variable = job.operand complete
 #pragma HLS ARRAY_PARTITION variable = partial complete
 #pragma HLS ARRAY_PARTITION variable = slope_partial complete
 #pragma HLS ARRAY_PARTITION variable = d_scale complete dim = 2

@@ -2,7 +2,7 @@
 // its pipeline, and all of them, which make its area.
 #pragma once
 
-#include "ttfpga_config.hpp"
+#include "program.hpp"
 
 namespace ttfpga {
 
@@ -27,8 +27,8 @@ constexpr Operators kCycles = {kMulCycles, kAddCycles, kDivCycles, kSqrtCycles, 
 constexpr int kInterval = (kCycles.add + kSumDistance - 1) / kSumDistance;
 
 /// Iterations, at least, from one instruction of a unit to its next, which must be fetched meanwhile: one is
-/// fetched an iteration, for one of four units.
-constexpr int kLeastDepth = 5;
+/// fetched an iteration, for one of the units.
+constexpr int kLeastDepth = kUnits + 1;
 
 /// Iterations from a unit's trip to the first that finds its results stored.
 constexpr int depth_of(const Pipeline& pipeline) {

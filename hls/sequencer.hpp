@@ -91,15 +91,15 @@ FETCH:
   stations[unit].fetched = true;
 }
 
-/// Whether nothing happens but one unit's trips, until it has finished: simulation does these in a row.
-inline bool works_alone(int end, const Station (&stations)[kUnits], const bool (&takes)[kUnits]) {
+/// Whether nothing happens but one unit's trips, until it has finished: simulation does these in a row. What it
+/// lacks is fetched in this iteration, since another that lacked its next would still work.
+inline bool works_alone(const Station (&stations)[kUnits], const bool (&takes)[kUnits]) {
 #pragma HLS INLINE
   int working = 0;
 WORKING:
   for (int unit = 0; unit < kUnits; ++unit) {
 #pragma HLS UNROLL
-    const bool fetches = !stations[unit].fetched && stations[unit].after < end;
-    working += (stations[unit].works ? 1 : 0) + (takes[unit] || fetches ? 2 : 0);
+    working += (stations[unit].works ? 1 : 0) + (takes[unit] ? 2 : 0);
   }
   return working == 1;
 }
@@ -172,7 +172,7 @@ ONE_AFTER_ANOTHER:
 inline void run_program(int end, const Sentence& sentence, const Taps& taps) {
   Station stations[kUnits];
   bool takes[kUnits];
-#pragma HLS ARRAY_PARTITION variable = stations complete
+#pragma HLS ARRAY_PARTITION variable = stations complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = takes complete
   constexpr int kFirst[kUnits] = {first_of(kEngine), first_of(kNorm), first_of(kNonlinear),
                                   first_of(kUpdating)};
@@ -213,7 +213,7 @@ SEQUENCE:
       takes[unit] = stations[unit].fetched && !stations[unit].works && !waits(unit, stations);
     }
     if (traced(taps)) keep_order(end, sentence, taps, stations, takes, tapped);
-    const bool alone = works_alone(end, stations, takes);
+    const bool alone = works_alone(stations, takes);
     fetch(end, stations);
     advance<kEngine, depth_of(kEnginePipeline)>(takes[kEngine], alone, sentence, engine, stations[kEngine]);
     advance<kNorm, depth_of(kNormPipeline)>(takes[kNorm], alone, sentence, norm, stations[kNorm]);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "pipeline.hpp"
-#include "program.hpp"
 
 namespace ttfpga {
 
@@ -27,6 +26,7 @@ struct Update {
 
   void begin(const Instruction& next, const Sentence& sentence) {
 #pragma HLS INLINE
+#pragma HLS ARRAY_PARTITION variable = job.operand complete
 #pragma HLS ARRAY_PARTITION variable = values complete
 #pragma HLS ARRAY_PARTITION variable = differs complete
     job = next;

@@ -20,9 +20,8 @@ from ttjax import UserError
 from ttjax.output import user_cache
 
 # No contraction into fused multiply-adds and no value-changing optimisation: the bits are IEEE's own, at
-# any level and vector width. Hidden symbols: g++ marks what is static in an inline function (the engine's
-# registers) as unique in the process, and the loader would give the first kernel's to every kernel loaded
-# after it.
+# any level and vector width. Hidden symbols: kernels in one process must not share any, and g++ marks what is
+# static in an inline function as unique in the process.
 FLAGS = (
     "-std=c++14",
     "-O3",

@@ -145,6 +145,11 @@ def test_an_instruction_takes_long_enough_to_fetch_the_next() -> None:
             assert cycles == 5 * (n - 1 + LEAST_DEPTH)
 
 
+def test_a_clock_class_that_is_none_is_refused() -> None:
+    with pytest.raises(UserError, match="clock_class: expected one of relaxed, typical, fast, found slow"):
+        replace(DEFAULT, clock_class="slow")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("distance", "expected"), [(1, (3, 5, 9)), (5, (1, 1, 2)), (6, (1, 1, 2)), (9, (1, 1, 1))]
 )
