@@ -135,7 +135,7 @@ def _program(program: Program, arrays: list[str]) -> Iterator[str]:
 
 
 def _following(program: Program) -> list[int]:
-    """Each instruction's next of its unit; the end where there is none, or no unit."""
+    """Of each instruction the next of its unit, or the end."""
     end = len(program.instructions)
     found, last = [end] * end, {}
     for i, job in enumerate(program.instructions):
