@@ -49,7 +49,7 @@ def test_each_form_is_taken_where_it_moves_fewer_numbers() -> None:
     assert transposes(32, 12, 768) == 0
 
 
-@settings(max_examples=10)  # every shape compiles anew
+@settings(max_examples=5)  # every shape compiles anew
 @given(st.integers(1, 4), st.integers(1, 2), st.integers(1, 2), st.integers(0, 2**32 - 1), st.data())
 def test_halves_merged_at_once_are_those_merged_by_one(
     n_layers: int, n_in: int, n_out: int, seed: int, data: st.DataObject
