@@ -87,7 +87,7 @@ def loss(
 ) -> Float[Array, ""]:
     """Cross-entropy of the intent + slot_weight * mean cross-entropy of the words' slots, one example.
 
-    Parameters of frozen layers get no gradient.
+    Parameters of frozen layers get no gradient. Derivatives in reverse mode only: some are written out.
     """
     logits = forward(freeze(params, config), batch, config, flow=flow, tap=tap)
     intent_loss = tap("intent_loss", _cross_entropy(logits.intent, batch.intent))
