@@ -7,7 +7,7 @@ A TTM table has cores F_k (r_{k-1}, m_k, n_k, r_k): row digit and column digit o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import jax
@@ -60,15 +60,18 @@ def merge_left(cores: Cores) -> list[Float[Array, "n r"]]:
     return products
 
 
-def merge_right(cores: Cores) -> list[Float[Array, "r n"]]:
+def merge_right(
+    cores: Cores, multiply: Callable[[Array, Array], Array] = jnp.matmul
+) -> list[Float[Array, "r n"]]:
     """Running products B_k = G_k B_{k+1} from the right, B_k (r_{k-1}, n_k...n_q); the last is the half.
 
-    ``cores`` in their usual order; the first product returned is the last core itself.
+    ``cores`` in their usual order; the first product returned is the last core itself. ``multiply``: the
+    product of two matrices.
     """
     products = [cores[-1].reshape(cores[-1].shape[0], -1)]
     for core in reversed(cores[:-1]):
         r, n, s = core.shape
-        products.append((core.reshape(r * n, s) @ products[-1]).reshape(r, -1))
+        products.append(multiply(core.reshape(r * n, s), products[-1]).reshape(r, -1))
     return products
 
 
@@ -104,13 +107,8 @@ def ttm_rows(cores: Cores, digits: Int[Array, "t k"]) -> Float[Array, "t d"]:
     A digit picks a TT core out of each TTM core; a row is their product, right cores first, which
     at ranks above one is the cheaper order and never builds the table.
     """
-    tokens = len(digits)
-    *before, last = [_pick(core, digits[:, k]) for k, core in enumerate(cores)]
-    rows = last.reshape(tokens, last.shape[1], -1)
-    for core in reversed(before):
-        r, n, s = core.shape[1:]
-        rows = product(core.reshape(tokens, r * n, s), rows).reshape(tokens, r, -1)
-    return rows.reshape(tokens, -1)
+    picked = [_pick(core, digits[:, k]) for k, core in enumerate(cores)]
+    return jax.vmap(lambda row: merge_right(row, product)[-1].reshape(-1))(picked)
 
 
 @jax.custom_vjp
