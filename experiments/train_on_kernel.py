@@ -17,17 +17,15 @@ from rich import box
 from rich.table import Table
 
 from experiments.processes import Job
-from experiments.runs import extent, mean
+from experiments.runs import RunOptions, extent, mean
 from fpga_bridge.cli import main as fpga_bridge
 from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.training.report import NAME, POINTS, SCORES, passes
 from ttjax.cli import exit_status
-from ttjax.config import preset
-from ttjax.data import Corpus, load_corpus
+from ttjax.data import load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, user_cache, write_json
 from ttjax.picture import check_results_folder
-from ttjax.recipe import Recipe
 
 MINUTES = 40.0  # five seeds, one at a time
 
@@ -62,8 +60,10 @@ class TrainOnKernel:
         check_results_folder(self.out)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"--seeds: expected different numbers, found {' '.join(map(str, self.seeds))}")
-        corpus = load_corpus(self.data, notify=out.say)
-        folders = [self._trained(self._job(seed, corpus)) for seed in self.seeds]
+        options = RunOptions(self.seeds, (f"epochs={self.epochs}",), self.data, self.limit)
+        # What `fpga-bridge train` makes of these: another recipe, model or corpus is another job.
+        jobs = options.jobs_for(self.preset, load_corpus(self.data, notify=out.say))
+        folders = [self._trained(job) for job in jobs]
         found = [json.loads((folder / f"{NAME}.json").read_text()) for folder in folders]
         write_atomically((folders[0] / f"{NAME}.png").read_bytes(), self.out / f"{NAME}.png")
         summary = summarised(found)
@@ -71,13 +71,6 @@ class TrainOnKernel:
         out.console.print(table(summary))
         out.say(f"written: {self.out / NAME}.json, {self.out / NAME}.png")
         return 0
-
-    def _job(self, seed: int, corpus: Corpus) -> Job:
-        """What `fpga-bridge train` makes of the options: another recipe, model or corpus is another job."""
-        config = preset(self.preset)
-        recipe = Recipe(epochs=self.epochs, seed=seed).written_out(config.format)
-        sentences = len(corpus.train[: self.limit])
-        return Job(self.preset, config, recipe, self.data, corpus.digest, sentences)
 
     def _trained(self, job: Job) -> Path:
         """The folder with what `fpga-bridge train` writes, after it has run unless it had before."""
