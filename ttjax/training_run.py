@@ -22,7 +22,7 @@ from ttjax.cli_progress import Watch, epoch_line, progress_bars, results_table
 from ttjax.config import ModelConfig
 from ttjax.costs import model_costs
 from ttjax.data import Corpus, Split, Vocabulary, build_vocabulary, config_for, encode
-from ttjax.data.exchange import Phrase, exchange_values, phrases_by_kind
+from ttjax.data.exchange import Phrase, exchange_values, values_by_slot
 from ttjax.data.recombine import Joint, joints_by_kind, recombine
 from ttjax.evaluate import evaluate
 from ttjax.output import Output
@@ -100,8 +100,8 @@ class Run:
         return self.corpus.train[: self.data.train_sentences]
 
     @cached_property
-    def _phrases(self) -> dict[str, tuple[Phrase, ...]]:
-        return phrases_by_kind(self._sentences)
+    def _values(self) -> dict[str, tuple[Phrase, ...]]:
+        return values_by_slot(self._sentences)
 
     @cached_property
     def _joints(self) -> dict[tuple[str, str], tuple[Joint, ...]]:
@@ -162,7 +162,7 @@ class Run:
         recipe, seq_len = self.plan.recipe, self.config.seq_len
         rng = np.random.default_rng([recipe.seed, state.epoch])
         joined = recombine(self._sentences, self._joints, recipe.recombine, seq_len - 1, rng)
-        varied = exchange_values(joined, self._phrases, recipe.exchange, seq_len - 1, rng)
+        varied = exchange_values(joined, self._values, recipe.exchange, seq_len - 1, rng)
         batches = encode(varied, self.vocabulary, seq_len).batch
         return epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
 
