@@ -38,9 +38,10 @@ MINUTES = 220.0  # one training at a time, estimated from the time of an epoch
 VARIANTS: dict[str, dict[str, Any]] = {
     "no exchanged values": {"exchange": 0.0},
     "no recombined sentences": {"recombine": 0.0},
+    "no other openings": {"reopen": 0.0},
     "digits as they are": {"hide_digits": False},
     "no word dropout": {"word_dropout": 0.0},
-    "sentences as they are": {"exchange": 0.0, "recombine": 0.0, "word_dropout": 0.0},
+    "sentences as they are": {"exchange": 0.0, "recombine": 0.0, "reopen": 0.0, "word_dropout": 0.0},
     "no average of epochs": {"average": 0.0},
     "no warm-up": {"warm_up": 0.0},
     "constant learning rate": {"schedule": "constant"},

@@ -32,6 +32,7 @@ _RECIPE_OPTIONS = (
     "hide_digits",
     "exchange",
     "recombine",
+    "reopen",
     "word_dropout",
     "average",
     "seed",
@@ -74,6 +75,9 @@ class Train:
     recombine: float | None = None
     """Share of the sentences that end as another one of their intent does, drawn anew in each epoch.
     Default: 0.25."""
+    reopen: float | None = None
+    """Share of the sentences that begin in another way of the same meaning, drawn anew in each epoch.
+    Default: 0.5."""
     word_dropout: float | None = None
     """Share of the words replaced by the unknown word, drawn anew in each epoch. Default: 0.05."""
     average: float | None = None

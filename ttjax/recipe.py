@@ -21,7 +21,7 @@ from ttjax.optimizers import ENDLESS, OPTIMIZERS, check_name, make_optimizer, ma
 from ttjax.train import check_seed
 
 # Peak learning rates at which the two formats train well; without a long warm-up, 8e-3 makes some seeds of
-# the tensor model collapse.
+# the tensor model collapse, and 1e-2 does so to some after 5 epochs of it.
 PEAK_LEARNING_RATE: dict[Format, float] = {"tt": 7e-3, "dense": 2e-3}
 # Of the peaks of sgd, for the same size of update; for the others, whose updates don't grow with the
 # gradient, one peak each: usual values, not searched for.
@@ -38,8 +38,9 @@ class Recipe:
     after ``warm_up`` epochs; None leaves them to ``peak`` and ``rise``. epochs: length of the schedule.
     hide_digits: words are read with # for each digit. exchange: share of slot values replaced by others of
     their kind (``ttjax.data.exchange``), recombine: share of sentences that end as another one of their
-    intent does (``ttjax.data.recombine``), word_dropout: share of words read as unknown; all are drawn anew
-    in each epoch. average: the last epochs, as a share of all, whose final parameters are averaged into
+    intent does (``ttjax.data.recombine``), reopen: share of sentences that begin in another way of the same
+    meaning (``ttjax.data.openings``), word_dropout: share of words read as unknown; all are drawn anew in
+    each epoch. average: the last epochs, as a share of all, whose final parameters are averaged into
     those that are scored and kept. seed: of the parameters' start and of every epoch's order and draws.
     flow: contraction order of the TT layers.
 
@@ -55,6 +56,7 @@ class Recipe:
     hide_digits: bool = True
     exchange: float = 0.5
     recombine: float = 0.25
+    reopen: float = 0.5
     word_dropout: float = 0.05
     average: float = 0.1
     seed: int = 0
@@ -70,7 +72,7 @@ class Recipe:
             raise UserError(
                 f"word dropout: expected a probability from 0 to below 1, found {self.word_dropout}"
             )
-        for name in ("exchange", "recombine"):
+        for name in ("exchange", "recombine", "reopen"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise UserError(f"{name}: expected a probability from 0 to 1, found {share}")

@@ -23,6 +23,7 @@ from ttjax.config import ModelConfig
 from ttjax.costs import model_costs
 from ttjax.data import Corpus, Split, Vocabulary, build_vocabulary, config_for, encode
 from ttjax.data.exchange import Phrase, exchange_values, values_by_slot
+from ttjax.data.openings import exchange_openings, openings
 from ttjax.data.recombine import Joint, joints_by_kind, recombine
 from ttjax.evaluate import evaluate
 from ttjax.output import Output
@@ -107,6 +108,10 @@ class Run:
     def _joints(self) -> dict[tuple[str, str], tuple[Joint, ...]]:
         return joints_by_kind(self._sentences)
 
+    @cached_property
+    def _openings(self) -> dict[Phrase, tuple[Phrase, ...]]:
+        return openings(self._sentences)
+
     def start(self) -> TrainState:
         """The state before the first epoch."""
         return start_training(self.plan.recipe.seed, self.config, self.optimizer)
@@ -162,7 +167,8 @@ class Run:
         recipe, seq_len = self.plan.recipe, self.config.seq_len
         rng = np.random.default_rng([recipe.seed, state.epoch])
         joined = recombine(self._sentences, self._joints, recipe.recombine, seq_len - 1, rng)
-        varied = exchange_values(joined, self._values, recipe.exchange, seq_len - 1, rng)
+        reopened = exchange_openings(joined, self._openings, recipe.reopen, seq_len - 1, rng)
+        varied = exchange_values(reopened, self._values, recipe.exchange, seq_len - 1, rng)
         batches = encode(varied, self.vocabulary, seq_len).batch
         return epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
 
@@ -195,8 +201,8 @@ class Run:
             f"recipe: {recipe.optimizer}, {recipe.schedule} schedule of {recipe.epochs} epochs, the last"
             f" {recipe.averaged(recipe.epochs)} averaged, peak learning rate"
             f" {recipe.peak(config.format):g}, exchanged values {recipe.exchange:g},"
-            f" recombined sentences {recipe.recombine:g}, word dropout {recipe.word_dropout:g},"
-            f" seed {recipe.seed}",
+            f" recombined sentences {recipe.recombine:g}, other openings {recipe.reopen:g},"
+            f" word dropout {recipe.word_dropout:g}, seed {recipe.seed}",
         ]
         total, dropped = len(self.corpus.train), self.vocabulary.dropped
         if self.data.train_sentences < total:

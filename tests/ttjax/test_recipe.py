@@ -131,6 +131,7 @@ def test_the_linear_schedule_rises_for_half_an_epoch_and_falls_to_the_end() -> N
         ({"word_dropout": float("nan")}, "word dropout: expected a probability"),
         ({"exchange": 1.5}, "exchange: expected a probability from 0 to 1, found 1.5"),
         ({"recombine": -0.5}, "recombine: expected a probability from 0 to 1, found -0.5"),
+        ({"reopen": 1.5}, "reopen: expected a probability from 0 to 1, found 1.5"),
         ({"average": -0.1}, "average: expected a share of the epochs from 0 to 1, found -0.1"),
         ({"seed": -1}, "seed: expected a whole number from 0 to"),
         ({"seed": 2**32}, "seed: expected a whole number from 0 to"),
