@@ -70,7 +70,11 @@ class Ablation:
     """Existing folder for ablation.json and ablation.png."""
 
     def run(self) -> int:
-        """Train, print, draw, write; returns exit status 0."""
+        """Train, print, draw, write; returns exit status 0.
+
+        Raises:
+            UserError: trainings failed; the other variants are written, unless the full recipe's failed.
+        """
         out = Output(None)
         check_results_folder(self.out)
         for name in self.variants:
@@ -86,17 +90,21 @@ class Ablation:
         if same:
             out.say(f"left out, since the recipe is so already: {', '.join(same)}")
         jobs = {name: of_name for name, of_name in jobs.items() if name not in same}
-        results = self.options.train([job for of_name in jobs.values() for job in of_name], out)
-        full = [results[job] for job in jobs[FULL]]
+        trained = self.options.train([job for of_name in jobs.values() for job in of_name], out)
+        full = trained.of(jobs[FULL])
+        if not full:
+            trained.check()
         rows = [
-            {"variant": name, "changes": changes[name]} | _row([results[job] for job in of_name], full)
+            {"variant": name, "changes": changes[name]} | _row(results, full)
             for name, of_name in jobs.items()
+            if (results := trained.of(of_name))
         ]
         title = f"{self.preset} {self.format} on {corpus.name}"
         out.console.print(_table(rows, title))
         write_json(self.out / "ablation.json", rows)
         _draw(rows, title, self.out / "ablation.png")
         out.say(f"written: {self.out / 'ablation.json'}, {self.out / 'ablation.png'}")
+        trained.check()
         return 0
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.processes import Job, Result, finished, log_of, train_all
 from ttjax.config import ModelConfig, preset
@@ -22,6 +22,30 @@ from ttjax.picture import save, subplots
 from ttjax.recipe import Recipe
 
 Row = dict[str, Any]
+
+
+class Trained(NamedTuple):
+    """What came of a study's trainings; failures: of each that failed its label, log and reason."""
+
+    results: dict[Job, Result]
+    failures: list[str]
+
+    def of(self, jobs: Sequence[Job]) -> list[Result]:
+        """The results of one model's jobs; none where one of them failed, as a mean would miss that seed."""
+        return [self.results[job] for job in jobs] if all(job in self.results for job in jobs) else []
+
+    def check(self) -> None:
+        """To be called last, when what was trained is written.
+
+        Raises:
+            UserError: names the trainings that failed.
+        """
+        if self.failures:
+            all_of_them = len(self.results) + len(self.failures)
+            raise UserError(
+                f"{len(self.failures)} of {all_of_them} trainings failed, the others are kept: "
+                + "; ".join(self.failures)
+            )
 
 
 @dataclass(frozen=True)
@@ -73,12 +97,8 @@ class RunOptions:
             for of_seed in (dataclasses.replace(recipe, seed=seed) for seed in self.seeds)
         ]
 
-    def train(self, jobs: Sequence[Job], out: Output) -> dict[Job, Result]:
-        """The results of all jobs, after training those that have none yet.
-
-        Raises:
-            UserError: trainings failed; the others are done and their results kept.
-        """
+    def train(self, jobs: Sequence[Job], out: Output) -> Trained:
+        """The results of all jobs, after training those that have none yet; one that fails stops no other."""
         folder = self.runs or user_cache() / "experiments"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -90,11 +110,11 @@ class RunOptions:
         missing = [job for job in wanted if finished(job, folder) is None]
         out.say(f"trainings: {len(wanted)}, of which {len(wanted) - len(missing)} are done, in {folder}")
         failed = train_all(missing, folder, self.jobs, out)
-        if failed:
-            lines = "; ".join(f"{job.label} ({log_of(job, folder)}): {why}" for job, why in failed)
-            raise UserError(f"{len(failed)} of {len(wanted)} trainings failed, the others are kept: {lines}")
         results = {job: finished(job, folder) for job in wanted}
-        return {job: result for job, result in results.items() if result is not None}
+        return Trained(
+            {job: result for job, result in results.items() if result is not None},
+            [f"{job.label} ({log_of(job, folder)}): {why}" for job, why in failed],
+        )
 
 
 def _check_field(name: str) -> dataclasses.Field[Any]:

@@ -55,16 +55,24 @@ def invented(job: Job) -> dict[str, Any]:
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def failing() -> list[str]:
+    """Parts of the labels of trainings that are to fail."""
+    return []
+
+
+@pytest.fixture
+def trained(failing: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """All that is asked to be trained, which is invented instead."""
     seen: list[Job] = []
 
-    def invent(jobs: Sequence[Job], folder: Path, at_once: int, out: Output) -> list[Any]:
+    def invent(jobs: Sequence[Job], folder: Path, at_once: int, out: Output) -> list[tuple[Job, str]]:
         seen.extend(jobs)
+        failed = [job for job in jobs if any(part in job.label for part in failing)]
         for job in jobs:
-            (folder / job.name).mkdir()
-            write_json(folder / job.name / "result.json", invented(job))
-        return []
+            if job not in failed:
+                (folder / job.name).mkdir()
+                write_json(folder / job.name / "result.json", invented(job))
+        return [(job, "diverged") for job in failed]
 
     monkeypatch.setattr(runs, "train_all", invent)
     for module in (accuracy, ablation):
@@ -142,6 +150,44 @@ def test_other_models_add_rows_and_train_nothing_twice(
     changed = options(recipe=("epochs=3",))
     Accuracy(("epoch",), ("dense",), preset="tiny", options=changed, out=tmp_path).run()
     assert "its row tiny tt is an earlier one, of another recipe" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("trained", "undrawn")
+def test_the_other_models_are_written_when_one_training_fails(
+    failing: list[str], options: Callable[..., RunOptions], tmp_path: Path
+) -> None:
+    failing.append("rank 3 seed 1")
+    study = Accuracy(preset="tiny", ranks=(2, 3), options=options(), out=tmp_path)
+    with pytest.raises(UserError, match=r"1 of 9 trainings failed.*: tiny tt rank 3 seed 1 \(.*: diverged"):
+        study.run()
+    assert [row["rank"] for row in read(tmp_path / "accuracy_by_rank.json")] == [2]
+    assert len(read(tmp_path / "accuracy.json")) == len(read(tmp_path / "accuracy_by_epoch.json")) == 1
+    failing[:] = ["seed 1"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="3 of 9 trainings failed"):
+        dataclasses.replace(study, out=tmp_path / "none", options=options(runs=tmp_path / "again")).run()
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+@pytest.mark.usefixtures("trained")
+def test_an_ablation_is_written_when_a_variant_fails(
+    failing: list[str],
+    options: Callable[..., RunOptions],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ablation, "draw", lambda *_: None)
+    names = ("no exchanged values", "no word dropout")
+    study = Ablation("tiny", variants=names, options=options(), out=tmp_path)
+    failing.append("full recipe, seed 1")
+    with pytest.raises(UserError, match="1 of 9 trainings failed"):
+        study.run()
+    assert not (tmp_path / "ablation.json").exists()
+    failing[:] = ["no exchanged values, seed 1"]
+    with pytest.raises(UserError, match="1 of 9 trainings failed"):
+        dataclasses.replace(study, options=options(runs=tmp_path / "again")).run()
+    found = [row["variant"] for row in read(tmp_path / "ablation.json")]
+    assert found == ["full recipe", "no word dropout"]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -276,7 +322,7 @@ def test_a_broken_training_goes_on_where_it_was(
 
     out = Output(None)
     out.console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    result = one.train([job, job], out)[job]
+    result = one.train([job, job], out).results[job]
     assert [row["epoch"] for row in result["epochs"]] == list(range(1, 9))
     assert result["seed"] == 3 and result["commits"] == ["before", "after"]
     log = (folder / "log.txt").read_text()
@@ -284,14 +330,14 @@ def test_a_broken_training_goes_on_where_it_was(
     shown = out.console.file.getvalue()  # type: ignore[attr-defined]
     assert "0/1 runs" in shown and "1/1 runs, 8/8 epochs" in shown and "tiny dense seed 3: epoch 8: " in shown
     monkeypatch.setattr(runs, "train_all", lambda jobs, *_: [(job, "trained again") for job in jobs])
-    assert one.train([job], Output(None)) == {job: result}
+    assert one.train([job], Output(None)) == ({job: result}, [])
 
 
 def test_a_failed_training_stops_no_other(options: Callable[..., RunOptions], tmp_path: Path) -> None:
     nowhere = options(seeds=(0, 1), data=str(tmp_path / "nowhere"))
     jobs = nowhere.jobs_for("tiny", CORPUS)
     with pytest.raises(UserError, match="2 of 2 trainings failed") as caught:
-        nowhere.train(jobs, Output(None))
+        nowhere.train(jobs, Output(None)).check()
     for job in jobs:
         assert f"{job.label} ({tmp_path / 'runs' / job.name / 'log.txt'}): {tmp_path}" in str(caught.value)
     assert "Traceback" not in str(caught.value) and "status 2" in str(caught.value)
