@@ -119,7 +119,19 @@ class Train:
                 raise UserError(
                     f"--{name.replace('_', '-')}: expected a whole number from 1 up, found {value}"
                 )
+        for option, result in self._results():
+            for name in ("checkpoint", "resume"):
+                path = getattr(self, name)
+                # Written last, it would take the checkpoint's place.
+                if path is not None and Path(path).resolve() == result.resolve():
+                    raise UserError(
+                        f"--{option}: expected another file than --{name}, found {result} for both"
+                    )
         return self._resumed(self.resume) if self.resume is not None else self._fresh()
+
+    def _results(self) -> list[tuple[str, Path]]:
+        """The files that are written at the end, with the option that names each."""
+        return [] if self.json is None or self.json == "-" else [("json", Path(self.json))]
 
     def _given(self) -> dict[str, Any]:
         """The recipe's fields that options give."""

@@ -90,3 +90,7 @@ class KernelTrain(Train):
                 out.say(f"written: {path}")
         out.write_json(results)
         return 0
+
+    def _results(self) -> list[tuple[str, Path]]:
+        of_out = [] if self.out is None else [self.out / f"{report.NAME}{kind}" for kind in (".json", ".png")]
+        return [*super()._results(), *(("out", path) for path in of_out)]

@@ -190,6 +190,8 @@ def test_a_damaged_checkpoint_is_refused_and_left_alone(
         (["--data", "absent"], "absent: expected a folder"),
         (["--out", "absent"], "--out: expected an existing folder, found none at absent"),
         (["--checkpoint", "absent/run"], "expected an existing folder"),
+        (["--checkpoint", "out.json"], "--json: expected another file than --checkpoint"),
+        (["--out", ".", "--checkpoint", "train_on_kernel.png"], "--out: expected another file than --check"),
         (["--resume", "absent"], "absent: expected a checkpoint, can't read it"),
     ],
 )

@@ -148,9 +148,10 @@ def test_a_resumed_run_that_would_not_be_the_same(
 
 
 def test_a_run_does_not_go_back_or_write_over_another(
-    runs: Files, capsys: pytest.CaptureFixture[str]
+    runs: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = runs.unbroken.read_bytes()
+    before, link = runs.unbroken.read_bytes(), tmp_path / "link"
+    link.symlink_to(runs.unbroken)
     for command, message in [
         (["--resume", str(runs.unbroken), "--epochs", "1"], "--epochs: expected at least 2, which"),
         (["--resume", str(runs.first), "--checkpoint", str(runs.unbroken)], "expected no file at"),
@@ -158,6 +159,14 @@ def test_a_run_does_not_go_back_or_write_over_another(
         ([*OPTIONS, "--epochs", "2", "--schedule-epochs", "1"], "--schedule-epochs: expected at least 2"),
         (["--resume", str(runs.first.with_name("none"))], "can't read it"),
         ([*OPTIONS, "--checkpoint", str(runs.first / "below")], "expected an existing folder"),
+        (
+            ["--resume", str(runs.unbroken), "--json", str(runs.unbroken)],
+            "--json: expected another file than --resume",
+        ),
+        (
+            ["--resume", str(runs.first), "--checkpoint", str(runs.unbroken), "--json", str(link)],
+            "--json: expected another file than --checkpoint",
+        ),
     ]:
         assert main(["train", *command]) == 2
         assert message in capsys.readouterr().err
