@@ -36,6 +36,9 @@ _UNSIGNED = "0" * 64
 # Fields of a Checkpoint that are dataclasses, and those that are JSON as they are.
 _RECORDS = ("config", "recipe", "data", "vocabulary")
 _PLAIN = ("preset", "rows", "versions")
+# What a field meant before there was one, by record; a new field needs a line. When the default stood in for
+# it, runs from before ``recombine`` were resumed with a quarter of their sentences recombined.
+ABSENT: dict[str, dict[str, Any]] = {"recipe": {"recombine": 0.0}}
 # Before the names of what isn't a parameter after the last epoch. No parameter's name has a slash.
 _AVERAGE, _BEST, _OPTIMIZER, _RNG = "average/", "best/", "optimizer/", "rng/epochs"
 
@@ -186,15 +189,21 @@ def _shown(value: Any) -> str:
 
 
 def _record(path: str | Path, name: str, kind: type[Any], meta: dict[str, Any]) -> Any:
-    """The inverse of ``dataclasses.asdict``; a field that an older version didn't write has its default."""
+    """The inverse of ``dataclasses.asdict``; a field that an older version didn't write is that of ABSENT.
+
+    Raises:
+        UserError: there is another field, or one is missing that ABSENT lacks.
+    """
     known = [field.name for field in dataclasses.fields(kind)]
-    for field in meta[name]:
-        if field not in known:
-            raise UserError(
-                f"{path}: {name}: expected fields of {', '.join(known)}, found {field}: read it with the"
-                " version of ttjax that wrote it"
-            )
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in meta[name].items()})
+    found = {**ABSENT.get(name, {}), **meta[name]}
+    odd = [field for field in found if field not in known]
+    odd += [f"no {field}" for field in known if field not in found]
+    if odd:
+        raise UserError(
+            f"{path}: {name}: expected fields of {', '.join(known)}, found {odd[0]}: read it with the"
+            " version of ttjax that wrote it"
+        )
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
 
 
 def _named(

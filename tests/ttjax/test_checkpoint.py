@@ -205,6 +205,26 @@ def test_a_checkpoint_of_another_version(old: str, new: str, message: str, tmp_p
     assert message in refused(path)
 
 
+@pytest.mark.parametrize(("left_out", "message"), [("recombine", ""), ("exchange", "found no exchange")])
+def test_a_field_that_was_not_written_is_not_todays_default(
+    left_out: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run from before sentences were recombined goes on so."""
+    path, checkpoint, whole = tmp_path / "run", made("sgd"), dataclasses.asdict
+
+    def older(record: Any) -> dict[str, Any]:
+        return {name: value for name, value in whole(record).items() if name != left_out}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataclasses, "asdict", older)
+        save_checkpoint(path, checkpoint)
+    if message:
+        assert message in refused(path)
+    else:
+        assert checkpoint.recipe.recombine > 0
+        assert read_checkpoint(path).recipe == dataclasses.replace(checkpoint.recipe, recombine=0.0)
+
+
 @pytest.mark.parametrize("fails", ["fsync", "replace"])
 def test_a_failed_writing_leaves_the_earlier_file(
     fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
