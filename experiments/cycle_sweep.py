@@ -29,7 +29,7 @@ from ttjax.provenance import code_version
 MINUTES = 5
 
 MODELS = ("enc2", "enc4", "enc6")
-BLOCKS, RANKS, LENGTHS = (2, 4, 6), (4, 8, 12, 16, 24, 32, 48), (32, 64, 128, 256, 512)
+RANKS, LENGTHS = (4, 8, 12, 16, 24, 32, 48), (32, 64, 128, 256, 512)
 TILE_ROWS, TILE_LANES, NORM_LANES, NONLINEAR_LANES = range(4, 17, 2), (8, 16, 32), (8, 16, 32), (4, 8, 16)
 CLOCK_CLASS = "typical"
 
@@ -98,13 +98,10 @@ def _tiles() -> Iterator[Accelerator]:
 
 
 def _models() -> Iterator[tuple[str, ModelConfig]]:
-    start = PRESETS["enc2"]
-    for blocks in BLOCKS:
+    for name in MODELS:
         for rank in RANKS:
             for length in LENGTHS:
-                ranks = (1, *[rank] * (len(start.tt_ranks) - 2), 1)
-                label = f"enc{blocks} rank {rank}, {length}"
-                yield label, start.replace(n_blocks=blocks, tt_ranks=ranks, seq_len=length)
+                yield f"{name} rank {rank}, {length}", PRESETS[name].with_rank(rank).replace(seq_len=length)
 
 
 def _lanes(name: str, tile: Accelerator) -> Iterator[dict[str, Any]]:
