@@ -8,7 +8,7 @@ A TTM table has cores F_k (r_{k-1}, m_k, n_k, r_k): row digit and column digit o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import inf, prod
 
 import jax
 import jax.numpy as jnp
@@ -192,14 +192,14 @@ def tt_svd(
     error is at most rel_error * |tensor| (his theorem 2.2). ``max_rank`` cuts further and voids that bound.
 
     Raises:
-        UserError: neither bound is given, a rank below 1, or a negative error.
+        UserError: neither bound is given, a rank below 1, or an error below 0, infinite or not a number.
     """
     if max_rank is None and rel_error is None:
         raise UserError("tt_svd: expected max_rank or rel_error, found neither")
     if max_rank is not None and max_rank < 1:
         raise UserError(f"tt_svd: expected max_rank from 1 up, found {max_rank}")
-    if rel_error is not None and rel_error < 0:
-        raise UserError(f"tt_svd: expected rel_error from 0 up, found {rel_error}")
+    if rel_error is not None and not 0 <= rel_error < inf:
+        raise UserError(f"tt_svd: expected a finite rel_error from 0 up, found {rel_error}")
     modes = tensor.shape
     budget = (rel_error or 0.0) * float(np.linalg.norm(tensor)) / max(1, len(modes) - 1) ** 0.5
     cores = []

@@ -162,7 +162,9 @@ def test_ttm_svd_gives_back_a_ttm_table(cores: list[np.ndarray]) -> None:
     [
         ({}, "expected max_rank or rel_error, found neither"),
         ({"max_rank": 0}, "expected max_rank from 1 up, found 0"),
-        ({"rel_error": -0.1}, "expected rel_error from 0 up, found -0.1"),
+        ({"rel_error": -0.1}, "expected a finite rel_error from 0 up, found -0.1"),
+        ({"rel_error": float("nan")}, "expected a finite rel_error from 0 up, found nan"),
+        ({"rel_error": float("inf")}, "expected a finite rel_error from 0 up, found inf"),
     ],
 )
 def test_unusable_bounds(bounds: dict[str, Any], message: str) -> None:
