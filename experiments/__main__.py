@@ -53,6 +53,7 @@ def _experiment(path: Path) -> Experiment | None:
 
 def listed(out: Output) -> int:
     """Print the list; returns exit status 0."""
+    out.say("usage: python -m experiments [NAME [OPTIONS]], or make experiments RUN=NAME ARGS='OPTIONS'\n")
     for experiment in experiments().values():
         minutes = "not measured" if experiment.minutes is None else f"{experiment.minutes:g} minutes"
         out.say(f"{experiment.name}\n    {experiment.what}")
@@ -69,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         UserError: there is none of that name.
     """
-    if not arguments:
+    if not arguments or arguments[0] in ("-h", "--help"):
         return listed(Output(None))
     known = experiments()
     if arguments[0] not in known:

@@ -32,9 +32,13 @@ def test_every_module_with_a_main_is_listed() -> None:
     assert listed["accuracy"].minutes and listed["ablation"].minutes
 
 
-def test_the_list_says_what_how_long_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_the_list_says_what_how_long_and_the_command(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
     shown = capsys.readouterr().out
+    assert shown.startswith("usage: python -m experiments [NAME [OPTIONS]]")
     for name, experiment in experiments().items():
         assert experiment.what in shown and f"make experiments RUN={name}\n" in shown
     assert "2 cores" in shown and f"{experiments()['accuracy'].minutes:g} minutes" in shown
