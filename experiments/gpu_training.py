@@ -21,7 +21,7 @@ from ttjax.contraction import Flow
 from ttjax.data import build_vocabulary, config_for, encode, load_corpus
 from ttjax.provenance import versions
 from ttjax.recipe import Recipe
-from ttjax.step import PADDED_LENGTHS, scan_steps, sgd_step
+from ttjax.step import padded_lengths, scan_steps, sgd_step
 from ttjax.train import epoch_batches, start_training
 
 PRECISION = "highest"  # float32 through and through; by default JAX lets a GPU round products to TF32
@@ -81,7 +81,7 @@ class Training:
 
         Each sentence is cut to the length that scan_steps pads it to.
         """
-        lengths = (*(n for n in PADDED_LENGTHS if n < self.config.seq_len), self.config.seq_len)
+        lengths = padded_lengths(self.config.seq_len)
         sentences = []
         for i, own in enumerate(np.asarray(self.pool.length)):
             one: Batch = jax.tree.map(lambda field, i=i: field[i], self.pool)

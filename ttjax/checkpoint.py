@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -24,7 +22,7 @@ from ttjax.config import ModelConfig
 from ttjax.data.vocabulary import Vocabulary
 from ttjax.errors import UserError
 from ttjax.optimizers import state_names
-from ttjax.output import check_file
+from ttjax.output import write_whole
 from ttjax.params import Params, flatten, init_params, unflatten
 from ttjax.recipe import Recipe
 from ttjax.train import TrainState
@@ -117,7 +115,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         {name: np.array(leaf, order="C") for name, leaf in tensors.items()},
         {_META: text, _DIGEST: _UNSIGNED},
     )
-    _write(Path(path), _signed(content, _UNSIGNED, hashlib.sha256(content).hexdigest()))
+    signed = _signed(content, _UNSIGNED, hashlib.sha256(content).hexdigest())
+    write_whole(path, signed, "checkpoint")
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -296,26 +295,3 @@ def _signed(content: bytes, old: str, new: str) -> bytes:
     # Foreign text may hold what UTF-8 can't.
     field = f'"{_DIGEST}":"{old}"'.encode(errors="replace")
     return content.replace(field, f'"{_DIGEST}":"{new}"'.encode(), 1)
-
-
-def _write(path: Path, content: bytes) -> None:
-    target = check_file(path)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-        # The renaming itself is safe from a loss of power only when the folder is written too.
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise UserError(
-            f"{path}: can't write the checkpoint ({error.strerror}): choose another path"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)

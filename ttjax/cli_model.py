@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ttjax.config import ModelConfig, preset
+from ttjax.config import ModelConfig, equal_ranks, preset
 from ttjax.errors import UserError
 
 # Options that replace the ModelConfig field of the same name.
@@ -93,4 +93,4 @@ def _ranks(
         raise UserError(f"expected --{one_name} or --{all_name}, found both: leave one out")
     if one < 1:
         raise UserError(f"--{one_name}: expected a whole number from 1 up, found {one}")
-    return (1, *[one] * (n_cores - 1), 1)
+    return equal_ranks(one, n_cores)

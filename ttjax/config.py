@@ -117,11 +117,12 @@ class ModelConfig:
 
     def with_rank(self, rank: int) -> ModelConfig:
         """A copy in which every interior TT rank of the linear layers is ``rank``."""
-        return self.replace(tt_ranks=(1, *[rank] * (len(self.tt_ranks) - 2), 1))
+        return self.replace(tt_ranks=equal_ranks(rank, len(self.tt_ranks) - 1))
 
-    def with_embedding_rank(self, rank: int) -> ModelConfig:
-        """A copy in which every interior TTM rank of the embedding is ``rank``."""
-        return self.replace(ttm_ranks=(1, *[rank] * (len(self.ttm_ranks) - 2), 1))
+
+def equal_ranks(rank: int, n_cores: int) -> tuple[int, ...]:
+    """The n_cores + 1 ranks of a tensor train whose interior ranks are all ``rank``."""
+    return (1, *[rank] * (n_cores - 1), 1)
 
 
 def _positive(name: str, value: int) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-OUTSIDE = "O"
+from ttjax.data.vocabulary import OUTSIDE
+
 Tags = Sequence[str]
 
 

@@ -67,16 +67,34 @@ def write_json(path: str | Path, obj: object) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
+    write_whole(path, text.encode(), "JSON file")
+
+
+def write_whole(path: str | Path, content: bytes, what: str) -> None:
+    """Write a file so that a reader finds the earlier one or this one, never a part; ``what``: for errors.
+
+    That holds through a kill or a loss of power too. A kill can leave a hidden temporary file beside it.
+
+    Raises:
+        UserError: the file's folder doesn't exist, the path is not a regular file, or writing fails.
+    """
     target = check_file(Path(path))
     # Not from tempfile, whose files only their owner can read.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        part.write_text(text, encoding="utf-8")
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, target)
+        # The renaming itself is safe from a loss of power only when the folder is written too.
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
-        raise UserError(
-            f"{path}: can't write the JSON file ({error.strerror}): choose another path"
-        ) from error
+        raise UserError(f"{path}: can't write the {what} ({error.strerror}): choose another path") from error
     finally:
         part.unlink(missing_ok=True)
 

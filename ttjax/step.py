@@ -53,6 +53,11 @@ def _updated(
     return cast(Params, optax.apply_updates(params, updates)), opt_state
 
 
+def padded_lengths(whole: int) -> tuple[int, ...]:
+    """Lengths that ``scan_steps`` pads examples of ``whole`` positions to, the shortest first."""
+    return (*(length for length in PADDED_LENGTHS if length < whole), whole)
+
+
 @partial(jax.jit, static_argnames=("optimizer", "config", "flow", "on_steps", "every"), donate_argnums=(0, 1))
 def scan_steps(
     params: Params,
@@ -76,8 +81,7 @@ def scan_steps(
     Returns:
         parameters and optimizer state after the last step, and the n losses, each before its step.
     """
-    whole = batches.tokens.shape[-1]
-    lengths = (*(length for length in PADDED_LENGTHS if length < whole), whole)
+    lengths = padded_lengths(batches.tokens.shape[-1])
 
     def at_length(length: int) -> Callable[[Params, Batch], tuple[Array, Params]]:
         def value_and_gradients(params: Params, batch: Batch) -> tuple[Array, Params]:

@@ -61,7 +61,6 @@ def test_presets_have_heads_and_ranks_that_fit(name: str) -> None:
 
 def test_with_rank_changes_interior_ranks_only() -> None:
     assert preset("enc2").with_rank(5).tt_ranks == (1, 5, 5, 5, 5, 5, 1)
-    assert preset("enc2").with_embedding_rank(7).ttm_ranks == (1, 7, 7, 1)
     with pytest.raises(ConfigError, match="tt_ranks"):
         preset("enc2").with_rank(0)
 
