@@ -78,9 +78,8 @@ def write_whole(path: str | Path, content: bytes, what: str) -> None:
     Raises:
         UserError: the file's folder doesn't exist, the path is not a regular file, or writing fails.
     """
-    target = check_file(Path(path))
-    # Not from tempfile, whose files only their owner can read.
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    target = _target(Path(path))
+    part = _beside(target)
     try:
         with part.open("wb") as file:
             file.write(content)
@@ -100,7 +99,39 @@ def write_whole(path: str | Path, content: bytes, what: str) -> None:
 
 
 def check_file(path: Path) -> Path:
-    """The path behind links, after checking that a regular file is or can be there."""
+    """The path behind links, after checking that ``write_whole`` can write a file there.
+
+    Raises:
+        UserError: the folder doesn't exist or can't be written to, or the path is not a regular file.
+    """
+    target = _target(path)
+    check_writable(target, str(path))
+    return target
+
+
+def check_writable(target: Path, what: str) -> None:
+    """Puts an empty file beside ``target`` for a moment: permissions alone don't say whether that can be.
+
+    Raises:
+        UserError: it can't; begins with ``what``.
+    """
+    part = _beside(target)
+    try:
+        part.touch(exist_ok=False)
+        part.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{what}: expected a folder to write to, can't in {target.parent} ({error.strerror}): choose"
+            " another"
+        ) from error
+
+
+def _beside(target: Path) -> Path:
+    """A new name for a temporary file. Not from tempfile, whose files only their owner can read."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+
+
+def _target(path: Path) -> Path:
     target = path.resolve()
     if not target.parent.is_dir():
         raise UserError(f"{path}: expected an existing folder {target.parent}, found none: make it first")

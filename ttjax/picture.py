@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ttjax.errors import UserError
+from ttjax.output import check_writable
 
 GET_MATPLOTLIB = "pip install 'ttjax-fpga[plot]'"
 
@@ -48,9 +49,10 @@ def check_results_folder(folder: Path, option: str = "--out") -> None:
     """Refuses, before the work that a picture shows, what would only be missed after it.
 
     Raises:
-        UserError: the folder doesn't exist, or there is no matplotlib.
+        UserError: the folder doesn't exist or can't be written to, or there is no matplotlib.
     """
     if not folder.is_dir():
         raise UserError(f"{option}: expected an existing folder, found none at {folder}: make it first")
+    check_writable(folder / "results", option)
     if find_spec("matplotlib") is None:
         raise UserError(f"{option}: expected matplotlib for the picture, found none: {GET_MATPLOTLIB}")

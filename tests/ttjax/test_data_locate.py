@@ -11,6 +11,7 @@ from ttjax.data.corpus import Corpus, Sentence, corpus_files, write_corpus
 from ttjax.data.locate import cache_folder, load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, write_json
+from ttjax.picture import check_results_folder
 
 SPLIT = (Sentence(("fly", "to", "rome"), ("O", "O", "B-to"), "flight"),)
 STAND_IN = Corpus("atis", synthetic=False, train=SPLIT, dev=SPLIT, test=SPLIT)
@@ -214,6 +215,18 @@ def test_json_is_whole_or_absent(tmp_path: Path):
         Output(json=str(tmp_path))
     with pytest.raises(UserError, match="expected a regular file"):
         write_json("/dev/null", {})
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_the_work(tmp_path: Path):
+    """/proc takes none from anyone; elsewhere root may write where permissions forbid it."""
+    for refused in (lambda: Output(json="/proc/x.json"), lambda: check_results_folder(Path("/proc"))):
+        with pytest.raises(UserError, match=r"expected a folder to write to, can't in /proc \("):
+            refused()
+    there = tmp_path / "x.json"
+    there.write_text("before")
+    Output(json=str(there))
+    check_results_folder(tmp_path)
+    assert there.read_text() == "before" and list(tmp_path.iterdir()) == [there]
 
 
 def test_output_says_lines_as_they_are(capsys: pytest.CaptureFixture[str]):
