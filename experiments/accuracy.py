@@ -25,6 +25,7 @@ from experiments.runs import (
     extent,
     mean,
     mean_scores,
+    recipe_changes,
 )
 from ttjax.cli import exit_status
 from ttjax.config import Format
@@ -45,7 +46,7 @@ class Accuracy:
     """Train with each seed, score dev after each epoch and test after the last.
 
     The epoch scored on test is the last one, whatever its scores on dev; beside it stands the epoch that
-    is best on dev. Rows of models that were not asked for stay in the files.
+    is best on dev. Rows of other models and of other recipes stay in the files.
     """
 
     studies: tuple[Study, ...] = ("epoch", "rank")
@@ -158,7 +159,7 @@ def _table(rows: Sequence[Row], corpus: Corpus) -> Table:
         best = row["best_on_dev"]
         rank = f" rank {row['rank']}" if "rank" in row else ""
         table.add_row(
-            f"{row['preset']} {row['format']}{rank}",
+            "\n  ".join([f"{row['preset']} {row['format']}{rank}", *recipe_changes(row).split()]),
             f"{row['parameters']:,}",
             *(f"{row[name]:.2f} {_span(row, name)}" for name in SCORES),
             f"{best['intent']:.2f} {best['slot_f1']:.2f}",
@@ -176,20 +177,29 @@ def _span(row: Row, name: str) -> str:
     return f"{low:.2f}–{high:.2f}"
 
 
+def _model(row: Row) -> tuple[str, str]:
+    """What is drawn as one model: the preset, and how its recipe differs from the default."""
+    return row["preset"], recipe_changes(row)
+
+
+def _label(row: Row) -> str:
+    return f"{row['preset']} {row['format']} {recipe_changes(row)}".rstrip()
+
+
 def _draw_epochs(rows: Sequence[Row], path: Path) -> None:
     def fill(panels: Any) -> None:
-        colors = {preset: f"C{i}" for i, preset in enumerate(dict.fromkeys(row["preset"] for row in rows))}
+        colors = {model: f"C{i}" for i, model in enumerate(dict.fromkeys(map(_model, rows)))}
         for axes, (name, title) in zip(panels, SCORES.items(), strict=True):
             for row in rows:
                 epochs = [point["epoch"] for point in row["by_epoch"]]
                 low, high = zip(*(point[f"dev_{name}_range"] for point in row["by_epoch"]), strict=True)
-                axes.fill_between(epochs, low, high, color=colors[row["preset"]], alpha=0.15, linewidth=0)
+                axes.fill_between(epochs, low, high, color=colors[_model(row)], alpha=0.15, linewidth=0)
                 axes.plot(
                     epochs,
                     [point[f"dev_{name}"] for point in row["by_epoch"]],
                     "-" if row["format"] == "tt" else "--",
-                    color=colors[row["preset"]],
-                    label=f"{row['preset']} {row['format']}: test {row[name]:.2f}",
+                    color=colors[_model(row)],
+                    label=f"{_label(row)}: test {row[name]:.2f}",
                 )
             # The first epochs are far below: what the models differ in would be a line's width.
             best = max(point[f"dev_{name}_range"][1] for row in rows for point in row["by_epoch"])
@@ -206,11 +216,12 @@ def _draw_ranks(rows: Sequence[Row], final: Sequence[Row], path: Path) -> None:
 
     def fill(panels: Any) -> None:
         for axes, (name, title) in zip(panels, SCORES.items(), strict=True):
-            for preset in dict.fromkeys(row["preset"] for row in rows):
-                shown = [row for row in rows if row["preset"] == preset]
-                dense = [row for row in final if (row["preset"], row["format"]) == (preset, "dense")]
-                _errorbar(axes, shown, name, f"{preset} tt", "o-")
-                _errorbar(axes, dense, name, f"{preset} dense", "s")
+            for model in dict.fromkeys(map(_model, rows)):
+                shown = [row for row in rows if _model(row) == model]
+                dense = [row for row in final if row["format"] == "dense" and _model(row) == model]
+                for of_format, style in ((shown, "o-"), (dense, "s")):
+                    if of_format:
+                        _errorbar(axes, of_format, name, _label(of_format[0]), style)
                 for row in shown:
                     place = (row["parameters"], row[name])
                     axes.annotate(str(row["rank"]), place, (4, 4), textcoords="offset points", fontsize=8)
@@ -224,13 +235,12 @@ def _draw_ranks(rows: Sequence[Row], final: Sequence[Row], path: Path) -> None:
 
 def _errorbar(axes: Any, rows: Sequence[Row], name: str, label: str, style: str) -> None:
     """The means, with whiskers to the lowest and the highest."""
-    if rows:
-        values = [row[name] for row in rows]
-        low = [row[name] - row[f"{name}_range"][0] for row in rows]
-        high = [row[f"{name}_range"][1] - row[name] for row in rows]
-        whiskers = [[max(0.0, length) for length in side] for side in (low, high)]
-        sizes = [row["parameters"] for row in rows]
-        axes.errorbar(sizes, values, yerr=whiskers, fmt=style, capsize=3, label=label)
+    values = [row[name] for row in rows]
+    low = [row[name] - row[f"{name}_range"][0] for row in rows]
+    high = [row[f"{name}_range"][1] - row[name] for row in rows]
+    whiskers = [[max(0.0, length) for length in side] for side in (low, high)]
+    sizes = [row["parameters"] for row in rows]
+    axes.errorbar(sizes, values, yerr=whiskers, fmt=style, capsize=3, label=label)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.processes import Job, Result, finished, log_of, train_all
+from ttjax.checkpoint import ABSENT
 from ttjax.config import ModelConfig, preset
 from ttjax.data import Corpus
 from ttjax.errors import UserError
@@ -177,7 +178,7 @@ def extent(values: Sequence[float]) -> list[float]:
 
 
 class RowFile:
-    """A JSON file of rows that later runs of a study add to; ``keys`` tell its rows apart.
+    """A JSON file of rows that later runs of a study add to; ``keys`` and the recipe tell its rows apart.
 
     Raises:
         UserError: the file that is there isn't one of rows, or they were trained on other data than
@@ -215,19 +216,20 @@ class RowFile:
         self._rows = [*kept, *new.values()]
         write_json(self._path, self.rows)
         out.say(f"written: {self._path}")
-        for row in kept:
-            if _recipe(row) != _recipe(rows[0]):
-                model = " ".join(str(part) for part in self._key(row))
-                out.say(f"  its row {model} is an earlier one, of another recipe")
         return self.rows
 
     def _key(self, row: Row) -> tuple[Any, ...]:
-        return tuple(row[key] for key in self._keys)
+        return (*(row[key] for key in self._keys), recipe_changes(row))
 
 
-def _recipe(row: Row) -> Row:
-    """Without the peak, which the formats have each their own."""
-    return {name: value for name, value in row["recipe"].items() if name != "peak_learning_rate"}
+def recipe_changes(row: Row) -> str:
+    """What the recipe of a row has other than the default for its format, as ``--recipe`` takes it; often "".
+
+    A field that was not there yet when the row was written has the value that it meant.
+    """
+    default = dataclasses.asdict(Recipe().written_out(row["format"]))
+    found = {**ABSENT["recipe"], **row["recipe"], "seed": default["seed"]}
+    return " ".join(f"{name}={found[name]}" for name, value in default.items() if found[name] != value)
 
 
 def draw(path: Path, panels: int, fill: Callable[[Any], None]) -> None:

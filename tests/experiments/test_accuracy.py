@@ -130,10 +130,7 @@ def test_rows_are_means_over_seeds(
 
 @pytest.mark.usefixtures("undrawn")
 def test_other_models_add_rows_and_train_nothing_twice(
-    trained: list[Job],
-    options: Callable[..., RunOptions],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path
 ) -> None:
     Accuracy(("epoch",), preset="tiny", options=options(), out=tmp_path).run()
     (tensor,) = read(tmp_path / "accuracy.json")
@@ -142,14 +139,40 @@ def test_other_models_add_rows_and_train_nothing_twice(
     assert {job.config.format for job in trained} == {"dense"}
     rows = read(tmp_path / "accuracy.json")
     assert [row["format"] for row in rows] == ["dense", "tt"] and rows[1] == tensor
-    # The formats have each their own peak, which makes no other recipe.
-    assert "another recipe" not in capsys.readouterr().out
     trained.clear()
     Accuracy(("epoch",), ("tt",), preset="tiny", options=options(seeds=(1,)), out=tmp_path).run()
     assert trained == [] and read(tmp_path / "accuracy.json")[1]["seeds"] == [1]
-    changed = options(recipe=("epochs=3",))
-    Accuracy(("epoch",), ("dense",), preset="tiny", options=changed, out=tmp_path).run()
-    assert "its row tiny tt is an earlier one, of another recipe" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("trained", "undrawn")
+def test_rows_of_two_recipes_stand_side_by_side(
+    options: Callable[..., RunOptions], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also beside a row from before sentences were recombined, which is one of no recombined ones."""
+    study = Accuracy(preset="tiny", ranks=(2,), options=options(seeds=(0,)), out=tmp_path)
+    without = dataclasses.replace(study, options=options(seeds=(0,), recipe=("epochs=2", "recombine=0")))
+    for one in (study, without):
+        one.run()
+    names = [f"accuracy{of}.json" for of in ("", "_by_epoch", "_by_rank")]
+    for rows in (read(tmp_path / name) for name in names):
+        assert [row["recipe"]["recombine"] for row in rows] == [0.25, 0.0]
+        assert [runs.recipe_changes(row) for row in rows] == [
+            "epochs=2 warm_up=1.0",
+            "epochs=2 warm_up=1.0 recombine=0.0",
+        ]
+    assert "\n   recombine=0.0 " in capsys.readouterr().out
+    for name in names:
+        first, second = read(tmp_path / name)
+        del second["recipe"]["recombine"]
+        write_json(tmp_path / name, [first, second])
+    without.run()
+    assert [len(read(tmp_path / name)) for name in names] == [2, 2, 2]
+
+
+def test_a_formats_own_peak_is_no_change_of_the_recipe() -> None:
+    for form in ("tt", "dense"):
+        (job,) = RunOptions(seeds=(0,)).jobs_for("tiny", CORPUS, {"format": form})
+        assert runs.recipe_changes(runs.describe([invented(job)])) == ""
 
 
 @pytest.mark.usefixtures("trained", "undrawn")
