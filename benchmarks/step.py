@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from benchmarks.jax_steps import Case
     from benchmarks.timing import Row, Training
 
+MINUTES = 5.0  # with --epoch
+
 
 @dataclass(frozen=True)
 class Step:
@@ -56,7 +58,8 @@ class Step:
     threads: int = 1
     """Cores for everything: this process keeps to so many of those it may use."""
     epoch: bool = False
-    """Time a whole epoch of ATIS too; needs the corpus, in $TTJAX_DATA or in the user's cache."""
+    """Time a whole epoch of ATIS too, of the first of --blocks at batch 1; needs the corpus, in $TTJAX_DATA
+    or in the user's cache."""
     peers: bool = True
     """PyTorch's rows. Without them no ratio to a peer is measured."""
     rounds: int = 11
@@ -108,7 +111,9 @@ class Step:
             try:
                 epoch, n = jax_steps.epoch_seconds(cases[0].config, None, 3)
                 listed = ", ".join(f"{seconds:.2f}" for seconds in epoch)
-                epoch_line = f"epoch: {listed} s for {n} sentences, tensor, {cases[0].label}"
+                epoch_line = (
+                    f"epoch: {listed} s for {n} sentences, tensor, {cases[0].config.n_blocks} blocks, batch 1"
+                )
             except timing.NotRun as reason:
                 epoch_line = f"epoch: not run: {reason}"
         peaks.append(timing.matmul_peak())
@@ -125,9 +130,6 @@ class Step:
         lines = [*rank_lines, epoch_line, *report.not_run_lines(rows), "goals:", *(g.line() for g in found)]
         for line in lines:
             out.say(line)
-        if self.plot is not None:
-            report.draw(rows, self.plot)
-            out.say(f"written: {self.plot}")
         out.write_json(
             {
                 "machine": timing.machine(),
@@ -145,12 +147,15 @@ class Step:
                 "goals": [goal.summary() for goal in found],
             }
         )
+        if self.plot is not None:
+            report.draw(rows, self.plot)
+            out.say(f"written: {self.plot}")
         return 0
 
     def _check(self) -> None:
         """Before the minutes of work, what would fail after them."""
         from ttjax.errors import UserError
-        from ttjax.picture import check_results_folder
+        from ttjax.picture import check_picture
 
         if not 1 <= self.threads <= (allowed := len(_allowed())):
             raise UserError(f"--threads: expected 1 to the {allowed} cores there are, found {self.threads}")
@@ -162,7 +167,7 @@ class Step:
         if not self.batch or min(self.batch) < 1:
             raise UserError(f"--batch: expected whole numbers from 1 up, found {self.batch}")
         if self.plot is not None:
-            check_results_folder(self.plot.parent, "--plot")
+            check_picture(self.plot, "--plot")
 
     def _cases(self) -> list[Case]:
         from benchmarks.jax_steps import Case

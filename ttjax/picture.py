@@ -56,3 +56,17 @@ def check_results_folder(folder: Path, option: str = "--out") -> None:
     check_writable(folder / "results", option)
     if find_spec("matplotlib") is None:
         raise UserError(f"{option}: expected matplotlib for the picture, found none: {GET_MATPLOTLIB}")
+
+
+def check_picture(path: Path, option: str) -> None:
+    """The same for one picture, whose ending names its format.
+
+    Raises:
+        UserError: as ``check_results_folder``, or matplotlib draws no such format.
+    """
+    check_results_folder(path.parent, option)
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in formats:
+        raise UserError(f"{option}: expected a file ending in one of {', '.join(formats)}, found {path}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import optax
 import pytest
 
 from benchmarks.report import EINSUM, FACTORIZED, OURS, OURS_DENSE, goals
+from benchmarks.step import main
 from benchmarks.timing import Row, Training, time_in_turn, warm_up
 from ttjax.batch import Batch
 from ttjax.config import ModelConfig, preset
@@ -103,6 +106,16 @@ def test_a_batch_is_the_mean_of_its_sentences(torch_model: Any) -> None:
     both = jax.tree.map(lambda *fields: np.stack(fields), *sentences(TINY))
     expected = np.mean([value for _, value in our_steps(TINY)])
     assert model.loss(*torch_model.tensors(both)).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    for name in ("bars.xyz", "bars"):
+        assert main(["--plot", str(tmp_path / name), "--json", str(tmp_path / "step.json")]) == 2
+        assert "--plot: expected a file ending in one of" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 class Decay:
