@@ -58,11 +58,14 @@ class ModelArgs:
     ttm_ranks: tuple[int, ...] | None = None
     """All TTM ranks of the embedding, instead of --embedding-rank; 1 at both ends."""
     recompute: tuple[int, ...] | None = None
-    """Blocks whose activations are made again in the backward pass instead of being kept."""
+    """Blocks whose activations are made again in the backward pass instead of being kept.
+    For the kernel and its memory: ttjax train gives the same bits with and without, at the same cost."""
     rederive: bool | None = None
-    """Make cheap values again in the backward pass: merged halves, norm outputs, the embedding."""
+    """Make cheap values again in the backward pass: merged halves, norm outputs, the embedding.
+    For the kernel, likewise."""
     immediate: bool | None = None
-    """Apply a gradient as soon as it is complete instead of holding all to the end of the step."""
+    """Apply a gradient as soon as it is complete instead of holding all to the end of the step.
+    For the kernel, likewise."""
     frozen: tuple[str, ...] | None = None
     """Layers that don't train, such as embed, block0.q or slot_norm."""
 

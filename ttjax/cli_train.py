@@ -38,6 +38,8 @@ _RECIPE_OPTIONS = (
     "seed",
     "flow",
 )
+# Options of the model that say how its tensors are factored, with --flow.
+_TENSOR_ONLY = ("in_modes", "out_modes", "rank", "tt_ranks", "embed_modes", "embedding_rank", "ttm_ranks")
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ class Train:
         """What to do without a checkpoint to go on from."""
         model = self.model if self.model.preset else dataclasses.replace(self.model, preset="enc2")
         config, epochs = model.config(), Recipe.epochs if self.epochs is None else self.epochs
+        if config.format == "dense":
+            self._check_dense()
         recipe = Recipe(**{"epochs": epochs, **self._given()})
         if recipe.epochs < epochs:
             raise UserError(
@@ -154,6 +158,16 @@ class Train:
         return Plan(
             model.preset, config, written, epochs, self.data, self.limit, self._target(None), resumed=None
         )
+
+    def _check_dense(self) -> None:
+        """Nothing of a dense model depends on these: who gives one expects a tensor model."""
+        given = [name for name in _TENSOR_ONLY if getattr(self.model, name) is not None]
+        given += [] if self.flow is None else ["flow"]
+        if given:
+            raise UserError(
+                f"--{given[0].replace('_', '-')}: expected a tensor model, found --format dense: leave"
+                " one out"
+            )
 
     def _resumed(self, path: str) -> Plan:
         """What is left to do of the checkpoint's run."""

@@ -80,6 +80,8 @@ def test_a_model_that_does_not_fit(
         (["--schedule", "line"], "unknown schedule 'line': expected one of linear, cosine, constant"),
         (["--warm-up", "41"], "warm-up: expected from 0 to 40 epochs, found 41.0"),
         (["--seed", "-1"], "seed: expected a whole number from 0 to 2^32 - 1, found -1"),
+        (["--format", "dense", "--rank", "3"], "--rank: expected a tensor model, found --format dense"),
+        (["--format", "dense", "--flow", "dense"], "--flow: expected a tensor model, found --format dense"),
         (["--lr", "1e30"], "training diverged: expected a finite loss"),
     ],
 )
