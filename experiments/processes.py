@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -91,6 +91,12 @@ def finished(job: Job, folder: Path) -> Result | None:
     """The result of the job's training in that folder of trainings; None if it isn't at its end."""
     path = folder / job.name / _RESULT
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def other_code(commits: Iterable[str]) -> str:
+    """For a line about results that are used again: of which other commits than this one they are, if any."""
+    others = sorted(set(commits) - {code_version()})
+    return f" by other code than this ({', '.join(others)})" if others else ""
 
 
 def log_of(job: Job, folder: Path) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.processes import Job, Result, finished, log_of, train_all
+from experiments.processes import Job, Result, finished, log_of, other_code, train_all
 from ttjax.checkpoint import ABSENT
 from ttjax.config import ModelConfig, preset
 from ttjax.data import Corpus
@@ -108,8 +108,10 @@ class RunOptions:
                 f"--runs: can't make the folder {folder} ({error.strerror}): choose another"
             ) from error
         wanted = list(dict.fromkeys(jobs))
-        missing = [job for job in wanted if finished(job, folder) is None]
-        out.say(f"trainings: {len(wanted)}, of which {len(wanted) - len(missing)} are done, in {folder}")
+        before = {job: finished(job, folder) for job in wanted}
+        missing = [job for job, result in before.items() if result is None]
+        by = other_code(commit for result in before.values() if result for commit in result["commits"])
+        out.say(f"trainings: {len(wanted)}, of which {len(wanted) - len(missing)} are done{by}, in {folder}")
         failed = train_all(missing, folder, self.jobs, out)
         results = {job: finished(job, folder) for job in wanted}
         return Trained(

@@ -16,7 +16,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from experiments.processes import Job
+from experiments.processes import Job, other_code
 from experiments.runs import RunOptions, extent, mean
 from fpga_bridge.cli import main as fpga_bridge
 from fpga_bridge.kernel.build import write_atomically
@@ -63,8 +63,11 @@ class TrainOnKernel:
         options = RunOptions(self.seeds, (f"epochs={self.epochs}",), self.data, self.limit)
         # What `fpga-bridge train` makes of these: another recipe, model or corpus is another job.
         jobs = options.jobs_for(self.preset, load_corpus(self.data, notify=out.say))
+        done = [folder for job in jobs if _done(folder := self._folder(job))]
+        by = other_code(_result(folder)["commit"] for folder in done)
+        out.say(f"trainings: {len(jobs)}, of which {len(done)} are done{by}")
         folders = [self._trained(job) for job in jobs]
-        found = [json.loads((folder / f"{NAME}.json").read_text()) for folder in folders]
+        found = [_result(folder) for folder in folders]
         write_atomically((folders[0] / f"{NAME}.png").read_bytes(), self.out / f"{NAME}.png")
         summary = summarised(found)
         write_json(self.out / f"{NAME}.json", summary)
@@ -72,10 +75,13 @@ class TrainOnKernel:
         out.say(f"written: {self.out / NAME}.json, {self.out / NAME}.png")
         return 0
 
+    def _folder(self, job: Job) -> Path:
+        return (self.runs or user_cache() / NAME) / job.name
+
     def _trained(self, job: Job) -> Path:
         """The folder with what `fpga-bridge train` writes, after it has run unless it had before."""
-        folder = (self.runs or user_cache() / NAME) / job.name
-        if not (folder / f"{NAME}.png").exists():  # the last that is written
+        folder = self._folder(job)
+        if not _done(folder):
             folder.mkdir(parents=True, exist_ok=True)
             options = ["--preset", self.preset, "--epochs", str(self.epochs), "--device", "csim"]
             options += [] if self.data is None else ["--data", self.data]
@@ -85,6 +91,14 @@ class TrainOnKernel:
             if status:
                 raise UserError(f"the training with seed {seed} ended with status {status}, see above")
         return folder
+
+
+def _done(folder: Path) -> bool:
+    return (folder / f"{NAME}.png").exists()  # the last that is written
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / f"{NAME}.json").read_text())
 
 
 def summarised(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

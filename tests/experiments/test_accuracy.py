@@ -130,7 +130,7 @@ def test_rows_are_means_over_seeds(
 
 @pytest.mark.usefixtures("undrawn")
 def test_other_models_add_rows_and_train_nothing_twice(
-    trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path
+    trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Accuracy(("epoch",), preset="tiny", options=options(), out=tmp_path).run()
     (tensor,) = read(tmp_path / "accuracy.json")
@@ -140,7 +140,9 @@ def test_other_models_add_rows_and_train_nothing_twice(
     rows = read(tmp_path / "accuracy.json")
     assert [row["format"] for row in rows] == ["dense", "tt"] and rows[1] == tensor
     trained.clear()
+    capsys.readouterr()
     Accuracy(("epoch",), ("tt",), preset="tiny", options=options(seeds=(1,)), out=tmp_path).run()
+    assert "trainings: 1, of which 1 are done by other code than this (abc), in" in capsys.readouterr().out
     assert trained == [] and read(tmp_path / "accuracy.json")[1]["seeds"] == [1]
 
 

@@ -73,6 +73,8 @@ def test_each_seed_is_trained_once_and_the_means_are_told(
     assert found["seeds"][0]["device"] == {"intent_accuracy": 94.0, "slot_f1": 91.0}
     assert Path("train_on_kernel.png").read_bytes() == b"picture of 3"
     lines = capsys.readouterr().out.splitlines()
+    assert "trainings: 2, of which 0 are done" in lines
+    assert "trainings: 2, of which 2 are done by other code than this (c3, c5)" in lines
     *_, mean = (line.split() for line in lines if line.strip().startswith("mean"))
     assert mean == ["mean", "+0.00", "+0.00", "+0.00", "+0.25"]
 
