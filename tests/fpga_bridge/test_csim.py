@@ -1,11 +1,10 @@
 """The kernel as a device: images are bits, state is its own, and nothing but arguments decides the results.
 
-Building and caching are in test_build.py.
+Building and caching are in test_build.py, the builds for hardware in test_hardware_build.py.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 from pathlib import Path
@@ -15,12 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.device import encode_examples
-from fpga_bridge.devices.csim import INFER, LOAD, STEP, STORE, CsimDevice
+from fpga_bridge.devices.csim import LOAD, STORE, CsimDevice
 from fpga_bridge.devices.reference import JaxDevice
 from fpga_bridge.kernel import build
-from fpga_bridge.kernel.build import build_kernel, find_compiler, kernel_sources
-from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.build import build_kernel, find_compiler
 from fpga_bridge.memory.layout import HASH_WORDS
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import (
@@ -35,7 +32,7 @@ from tests.fpga_bridge.samples import (
     same_bits,
     sentences,
 )
-from ttjax import Batch, ModelConfig, Params, UserError, flatten, preset, unflatten
+from ttjax import Batch, Params, UserError, flatten, preset, unflatten
 
 MANIFEST = make_manifest(TINY)
 seeds = st.integers(0, 2**32 - 1)
@@ -297,54 +294,3 @@ def test_other_optimisation_gives_the_same_bits(
         differing(trained(other, random_params(TINY), batch), trained(device, random_params(TINY), batch))
         == []
     )
-
-
-def test_the_build_without_taps_gives_the_same_bits(device: CsimDevice, tmp_path: Path) -> None:
-    """The hardware's build: TTFPGA_TAPS is 0 and the top function has five arguments."""
-    library = build_untapped(TINY, tmp_path)
-    image = MANIFEST.layout.pack(random_params(TINY))
-    batch = sentences(TINY, 4)
-    examples, results = encode_examples(batch, rates(4), TINY), np.zeros(13, np.float32)
-    logits = np.zeros(1 + 4 * (TINY.n_intents + TINY.seq_len * TINY.n_slots), np.float32)
-
-    def run(command: int, n: int, into: np.ndarray) -> None:
-        library.run(command, n, *(ctypes.c_void_p(a.ctypes.data) for a in (examples, image, into)))
-        assert into[0] == 0.0
-
-    run(LOAD, 0, results)
-    run(STEP, 4, results)
-    run(INFER, 4, logits)
-    image[:] = 0
-    run(STORE, 0, np.zeros(1, np.float32))
-
-    device.load(random_params(TINY))
-    losses = device.steps(batch, rates(4))
-    assert same_bits(results[1:], losses.reshape(-1))
-    assert differing(MANIFEST.layout.unpack(image), device.read()) == []
-    expected = device.infer_all(batch)
-    rows = logits[1:].reshape(4, -1)
-    assert same_bits(rows[:, : TINY.n_intents], expected.intent)
-    slots = rows[:, TINY.n_intents :].reshape(expected.slots.shape)
-    is_token = np.arange(TINY.seq_len) < batch.length[:, None]
-    assert same_bits(slots[is_token], expected.slots[is_token])
-
-
-def build_untapped(config: ModelConfig, folder: Path) -> ctypes.CDLL:
-    """The kernel with TTFPGA_TAPS at its default, behind an entry that sets the arithmetic mode."""
-    for name, text in {**kernel_sources(), HEADER_NAME: header(make_manifest(config))}.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
-    shim = folder / "shim.cpp"
-    shim.write_text(
-        '#include "kernel.cpp"\n#include <immintrin.h>\n'
-        'extern "C" __attribute__((visibility("default"))) void run(uint32_t command, uint32_t n,\n'
-        "    const uint32_t* examples, uint32_t* image, float* results) {\n"
-        "  const unsigned mode = _mm_getcsr();\n"
-        "  _mm_setcsr(mode | 0x8040u);\n"
-        "  ttfpga_kernel(command, n, examples, image, results);\n"
-        "  _mm_setcsr(mode);\n}\n"
-    )
-    flags = [flag for flag in build.FLAGS if "TTFPGA_TAPS" not in flag]
-    command = [find_compiler(), *flags, *build.WARNINGS, str(shim), "-o", str(folder / "untapped.so")]
-    subprocess.run(command, check=True)
-    return ctypes.CDLL(str(folder / "untapped.so"))
