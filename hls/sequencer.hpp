@@ -144,48 +144,12 @@ void advance(bool takes, bool alone, const Sentence& sentence, Unit& unit, Stati
   station.at = station.after;
 }
 
-/// With a trace one instruction runs after another, and the taps between them: runs those before the earliest
-/// that has not finished, and lets no other begin.
-inline void keep_order(int end, const Sentence& sentence, const Taps& taps, const Station (&stations)[kUnits],
-                       bool (&takes)[kUnits], int& tapped) {
-#pragma HLS INLINE
-  int earliest = end;
-EARLIEST:
-  for (int unit = 0; unit < kUnits; ++unit) {
-#pragma HLS UNROLL
-    if (stations[unit].at < earliest) earliest = stations[unit].at;
-  }
-TAPS:
-  for (; tapped < earliest; ++tapped) {
-#pragma HLS LOOP_TRIPCOUNT max = 1
-    if (kProgram[tapped].op == kTap) tap(kProgram[tapped], sentence, taps);
-    if (kProgram[tapped].op == kClear) clear(kProgram[tapped]);
-  }
-ONE_AFTER_ANOTHER:
-  for (int unit = 0; unit < kUnits; ++unit) {
-#pragma HLS UNROLL
-    takes[unit] = takes[unit] && stations[unit].at == earliest;
-  }
-}
-
-/// The program up to the instruction before `end`, for one sentence.
-inline void run_program(int end, const Sentence& sentence, const Taps& taps) {
-  Station stations[kUnits];
+/// Every unit's instructions before `end` that have not run: the one loop.
+inline void run_units(int end, const Sentence& sentence, Station (&stations)[kUnits]) {
   bool takes[kUnits];
-#pragma HLS ARRAY_PARTITION variable = stations complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = takes complete
-  constexpr int kFirst[kUnits] = {first_of(kEngine), first_of(kNorm), first_of(kNonlinear),
-                                  first_of(kUpdating)};
-STATIONS:
-  for (int unit = 0; unit < kUnits; ++unit) {
-    stations[unit].at = stations[unit].after = kFirst[unit];
-    stations[unit].left = 0;
-    stations[unit].works = stations[unit].fetched = false;
-  }
 FETCH_FIRST:
   for (int unit = 0; unit < kUnits; ++unit) fetch(end, stations);
-  TTFPGA_GUARD(start());
-  int tapped = 0;
   bool unfinished = true;
 SEQUENCE:
   for (; unfinished;) {
@@ -212,7 +176,6 @@ SEQUENCE:
 #pragma HLS UNROLL
       takes[unit] = stations[unit].fetched && !stations[unit].works && !waits(unit, stations);
     }
-    if (traced(taps)) keep_order(end, sentence, taps, stations, takes, tapped);
     const bool alone = works_alone(stations, takes);
     fetch(end, stations);
     advance<kEngine, depth_of(kEnginePipeline)>(takes[kEngine], alone, sentence, engine, stations[kEngine]);
@@ -228,7 +191,35 @@ SEQUENCE:
       unfinished = unfinished || stations[unit].at < end;
     }
   }
-  if (traced(taps)) keep_order(end, sentence, taps, stations, takes, tapped);
+}
+
+/// The program up to the instruction before `end`, for one sentence. With a trace each instruction runs alone,
+/// and the taps between them: their loops, as long as an array, could not be unrolled in the pipelined one.
+inline void run_program(int end, const Sentence& sentence, const Taps& taps) {
+  Station stations[kUnits];
+#pragma HLS ARRAY_PARTITION variable = stations complete dim = 0
+  constexpr int kFirst[kUnits] = {first_of(kEngine), first_of(kNorm), first_of(kNonlinear),
+                                  first_of(kUpdating)};
+STATIONS:
+  for (int unit = 0; unit < kUnits; ++unit) {
+    stations[unit].at = stations[unit].after = kFirst[unit];
+    stations[unit].left = 0;
+    stations[unit].works = stations[unit].fetched = false;
+  }
+  TTFPGA_GUARD(start());
+  int to = 0;
+STRETCHES:
+  for (int from = 0; from < end; from = to) {
+#pragma HLS LOOP_TRIPCOUNT max = 1
+    to = traced(taps) ? from + 1 : end;
+    if (traced(taps) && kProgram[from].op == kTap) {
+      tap(kProgram[from], sentence, taps);
+    } else if (traced(taps) && kProgram[from].op == kClear) {
+      clear(kProgram[from]);
+    } else {
+      run_units(to, sentence, stations);
+    }
+  }
 }
 
 }  // namespace ttfpga

@@ -31,9 +31,11 @@ inline void tap(const Instruction& job, const Sentence& sentence, const Taps& ta
   int offset = job.trace;
 TAP:
   for (int i = 0; i < job.batches * job.rows; ++i) {
+#pragma HLS LOOP_TRIPCOUNT max = kTraceWords
     const int row = i % job.rows, element = at.base + i / job.rows * at.batch + row * at.row;
   TAP_ROW:
     for (int col = 0; col < job.load; ++col, ++offset) {
+#pragma HLS LOOP_TRIPCOUNT max = kTraceWords
       float value[1] = {0.0f};
       const bool valid = row < valid_rows && col < valid_cols;
       if (valid) read(at.array, element + col, 1, value);
@@ -49,7 +51,10 @@ TAP:
 inline void clear(const Instruction& job) {
   const float zero[1] = {0.0f};
 CLEAR:
-  for (int col = 0; col < job.cols; ++col) write(job.operand[0].array, job.operand[0].base + col, 1, zero);
+  for (int col = 0; col < job.cols; ++col) {
+#pragma HLS LOOP_TRIPCOUNT max = kTraceWords
+    write(job.operand[0].array, job.operand[0].base + col, 1, zero);
+  }
 }
 
 #else

@@ -18,7 +18,9 @@ from ttjax.errors import UserError
 __all__ = ["ALLOWED_STD", "RULES", "Finding", "lint", "lint_kernel"]
 
 
-def lint(sources: Sequence[Path], include_dirs: Sequence[Path] = ()) -> list[Finding]:
+def lint(
+    sources: Sequence[Path], include_dirs: Sequence[Path] = (), defines: Sequence[str] = ()
+) -> list[Finding]:
     """Every breach of ``RULES`` in the sources, ordered by file and line; at most one a line and rule.
 
     Each source is parsed by itself, as synthesis sees it (``__SYNTHESIS__`` is defined), so a header must
@@ -28,6 +30,7 @@ def lint(sources: Sequence[Path], include_dirs: Sequence[Path] = ()) -> list[Fin
     Args:
         sources: files to look at.
         include_dirs: folders of headers the sources include; code from elsewhere counts as a library.
+        defines: macros beside that, each ``NAME=VALUE``.
 
     Raises:
         UserError: libclang or the compiler is missing, or a source is.
@@ -36,6 +39,7 @@ def lint(sources: Sequence[Path], include_dirs: Sequence[Path] = ()) -> list[Fin
     own = {path.resolve().parent for path in sources} | {path.resolve() for path in include_dirs}
     flags = ["-xc++", "-std=c++14", "-Wno-unknown-pragmas", "-D__SYNTHESIS__"]
     flags += ["-isystem", _compiler_headers(), *(f"-I{path}" for path in include_dirs)]
+    flags += [f"-D{define}" for define in defines]
     index = clang.Index.create()
     findings: dict[tuple[Path, int, str], Finding] = {}
     calls = _Calls()
@@ -51,12 +55,13 @@ def lint(sources: Sequence[Path], include_dirs: Sequence[Path] = ()) -> list[Fin
 
 
 def lint_kernel(folder: Path, header_name: str, header: str) -> list[Finding]:
-    """``lint`` of all sources of the kernel and of their generated header."""
+    """``lint`` of the kernel's sources and their generated header, without trace points and with them."""
     with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
         generated = Path(scratch, header_name)
         generated.write_text(header)
         sources = sorted(path for path in folder.iterdir() if path.suffix in {".hpp", ".cpp"})
-        return lint([*sources, generated], [generated.parent])
+        found = [lint([*sources, generated], [generated.parent], [f"TTFPGA_TAPS={taps}"]) for taps in (0, 1)]
+        return sorted({finding for findings in found for finding in findings})
 
 
 class _Calls:

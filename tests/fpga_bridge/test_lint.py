@@ -199,6 +199,15 @@ def test_the_kernel_sources_are_clean(name: str) -> None:
     assert [str(finding) for finding in lint_kernel(HLS, HEADER_NAME, generated)] == []
 
 
+def test_the_kernel_is_read_without_taps_and_with_them(tmp_path: Path) -> None:
+    write(tmp_path, "#if TTFPGA_TAPS\ndouble a;\n#else\ndouble b;\n#endif\ndouble c;\n")
+    assert [(f.line, f.rule) for f in lint_kernel(tmp_path, HEADER_NAME, "")] == [
+        (2, "double"),
+        (4, "double"),
+        (6, "double"),
+    ]
+
+
 def test_a_finding_reads_like_a_compilers_message() -> None:
     finding = Finding(Path("hls/a.hpp"), 7, "loop", "while")
     assert str(finding) == "hls/a.hpp:7: while [loop]"
