@@ -1,18 +1,19 @@
-"""Rung 3 of the verification ladder: do the kernel sources stay inside what HLS can synthesise?
+"""Rung 3 of the verification ladder: do the kernel sources keep the rules that HLS asks for?
 
-An open parser (libclang) reads them as the HLS compiler would; ``lint_tree`` has the rules.
+An open parser (libclang) reads them as the HLS compiler would; ``lint_rules`` says what it looks for.
 """
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from fpga_bridge.kernel.lint_tree import ALLOWED_STD, RULES, Finding, Tree
+from fpga_bridge.kernel.lint_calls import Calls
+from fpga_bridge.kernel.lint_rules import ALLOWED_STD, RULES, Finding
+from fpga_bridge.kernel.lint_tree import Tree
 from ttjax.errors import UserError
 
 __all__ = ["ALLOWED_STD", "RULES", "Finding", "lint", "lint_kernel"]
@@ -42,14 +43,14 @@ def lint(
     flags += [f"-D{define}" for define in defines]
     index = clang.Index.create()
     findings: dict[tuple[Path, int, str], Finding] = {}
-    calls = _Calls()
+    calls = Calls()
     for source in sources:
         if not source.is_file():
             raise UserError(f"lint: no such source file: {source}")
         unit = index.parse(str(source), args=flags)
-        for finding in Tree(clang, source, own, calls.add).findings(unit):
+        for finding in Tree(clang, source, own, calls).findings(unit):
             findings.setdefault((finding.file, finding.line, finding.rule), finding)
-    for finding in calls.cycles():
+    for finding in (*calls.cycles(), *calls.not_unrolled()):
         findings.setdefault((finding.file, finding.line, finding.rule), finding)
     return sorted(findings.values())
 
@@ -62,36 +63,6 @@ def lint_kernel(folder: Path, header_name: str, header: str) -> list[Finding]:
         sources = sorted(path for path in folder.iterdir() if path.suffix in {".hpp", ".cpp"})
         found = [lint([*sources, generated], [generated.parent], [f"TTFPGA_TAPS={taps}"]) for taps in (0, 1)]
         return sorted({finding for findings in found for finding in findings})
-
-
-class _Calls:
-    """Who calls whom, over all sources; a function is known by clang's name for it (its USR)."""
-
-    def __init__(self) -> None:
-        self._sites: dict[str, dict[str, tuple[Path, int]]] = {}
-        self._names: dict[str, str] = {}
-
-    def add(self, caller: Any, callee: str, source: Path, line: int) -> None:
-        usr = caller.get_usr()
-        self._names[usr] = caller.spelling.split("<")[0]
-        self._sites.setdefault(usr, {}).setdefault(callee, (source, line))
-
-    def cycles(self) -> Iterator[Finding]:
-        """One finding for each call that closes a cycle, in a depth-first walk from every function."""
-        done: set[str] = set()
-
-        def visit(usr: str, path: list[str]) -> Iterator[Finding]:
-            for callee, (source, line) in self._sites.get(usr, {}).items():
-                if callee in path:
-                    names = [self._names[step] for step in [*path[path.index(callee) :], callee]]
-                    yield Finding(source, line, "recursion", f"recursion: {' → '.join(names)}")
-                elif callee not in done:
-                    yield from visit(callee, [*path, callee])
-            done.add(usr)
-
-        for usr in self._sites:
-            if usr not in done:
-                yield from visit(usr, [usr])
 
 
 def _libclang() -> ModuleType:

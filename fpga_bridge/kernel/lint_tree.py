@@ -1,4 +1,4 @@
-"""The rules for kernel sources, and the walk over one source's syntax tree that checks them.
+"""The walk over one source's syntax tree that checks the rules.
 
 Bodies of templates are read as written; what hangs on a template's argument gets the benefit of the doubt.
 """
@@ -6,30 +6,15 @@ Bodies of templates are read as written; what hangs on a template's argument get
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-RULES = {
-    "parse": "the source must compile as C++14",
-    "heap": "no memory is allocated at run time",
-    "recursion": "no function reaches itself (constexpr ones, and templates that end at compile time, may)",
-    "std": "of the standard library only sqrt and the integer types",
-    "library": "no call into a library but sqrt: its bits or its hardware would be the library's choice",
-    "virtual": "no virtual functions or virtual bases",
-    "exception": "no throw, no try",
-    "rtti": "no dynamic_cast, no typeid",
-    "function-pointer": "no pointers or references to functions, no pointers to members",
-    "loop": "loops are written with for; no while, do, range-for, goto",
-    "loop-label": "every loop has a name, as reports and directives speak of loops by name",
-    "loop-bound": "a loop's bound is a constant, or its body opens with #pragma HLS loop_tripcount",
-    "double": "no double precision: a missing f after a literal costs a double adder",
-    "array-size": "every array has a size known at compile time",
-}
-
-ALLOWED_STD = re.compile(r"sqrt|size_t|ptrdiff_t|u?int(_fast|_least)?(8|16|32|64)_t")
+from fpga_bridge.kernel.lint_calls import Calls
+from fpga_bridge.kernel.lint_rules import ALLOWED_STD, RULES, Finding
+from fpga_bridge.kernel.lint_types import CASTS, cast_pointer, declared_type, points_at_function
 
 _BY_KIND = {
     "CXX_NEW_EXPR": ("heap", "new"),
@@ -43,25 +28,15 @@ _BY_KIND = {
     "CXX_FOR_RANGE_STMT": ("loop", "range-based for"),
     "GOTO_STMT": ("loop", "goto"),
     "INDIRECT_GOTO_STMT": ("loop", "goto through a pointer"),
+    "ASM_STMT": ("asm", "asm"),
+    "ASM_LABEL_ATTR": ("asm", "asm"),
 }
 _ALLOCATORS = {"malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "alloca"}
 _METHODS = {"CXX_METHOD", "CONSTRUCTOR", "DESTRUCTOR", "CONVERSION_FUNCTION"}
 _FUNCTIONS = {"FUNCTION_DECL", "FUNCTION_TEMPLATE"} | _METHODS
 _REFERENCES = {"DECL_REF_EXPR", "MEMBER_REF_EXPR", "OVERLOADED_DECL_REF"}
+_PIPELINED = {"FOR_STMT"} | _FUNCTIONS
 _VALUES = {"VAR_DECL", "PARM_DECL", "FIELD_DECL", "TYPEDEF_DECL", "TYPE_ALIAS_DECL"}
-
-
-@dataclass(frozen=True, order=True)
-class Finding:
-    """One breach of a rule; ``str`` gives it as compilers do, ``file:line: message [rule]``."""
-
-    file: Path
-    line: int
-    rule: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.message} [{self.rule}]"
 
 
 @dataclass(frozen=True)
@@ -73,22 +48,19 @@ class _Around:
     # C++14 has no labels in constexpr functions, and their loops and calls make constants, not hardware.
     hardware: bool = True
     call: Any = None
+    # Whether a pipelined loop encloses it in this function, or the function is pipelined.
+    pipelined: bool = False
 
 
 class Tree:
-    """Walks the tree of one source and yields what breaks a rule; ``call`` is told who calls whom.
+    """Walks the tree of one source and yields what breaks a rule; ``calls`` is told who calls whom."""
 
-    ``call(caller, callee, source, line)`` gets the caller's cursor and clang's name (USR) of the callee.
-    """
-
-    def __init__(
-        self, clang: ModuleType, source: Path, own: set[Path], call: Callable[[Any, str, Path, int], None]
-    ) -> None:
+    def __init__(self, clang: ModuleType, source: Path, own: set[Path], calls: Calls) -> None:
         self._lib: Any = clang.conf.lib
         self._source = source
         self._text = source.read_bytes()
         self._own = own
-        self._call = call
+        self._calls = calls
         # Where the counters of fully unrolled loops are declared: inside such a loop they are constants.
         self._unrolled: list[tuple[int, int]] = []
 
@@ -107,16 +79,20 @@ class Tree:
 
     def _walk(self, cursor: Any, around: _Around) -> Iterator[Finding]:
         kind = cursor.kind.name
+        if kind == "INTEGER_LITERAL":  # breaks no rule, and the program is a table of tens of thousands
+            return
         if kind in _FUNCTIONS:
-            around = replace(around, function=cursor, hardware=not _is_constexpr(cursor))
+            around = replace(around, function=cursor, hardware=not _is_constexpr(cursor), pipelined=False)
         for rule, message in self._breaches(cursor, kind, around):
             yield Finding(self._source, cursor.location.line, rule, message)
         if around.function is not None and around.hardware and kind in _REFERENCES:
             for callee in self._callees(cursor, around.call):
-                self._call(around.function, callee, self._source, cursor.location.line)
+                self._calls.add(around.function, callee, self._source, cursor.location.line, around.pipelined)
+        pipelined = around.pipelined or (kind in _PIPELINED and self._is_pipelined(cursor))
+        inside = replace(around, parent=kind, call=None, pipelined=pipelined)
+        call = cursor if kind == "CALL_EXPR" else around.call if kind in _REFERENCES else None
         for n, child in enumerate(cursor.get_children()):
-            call = cursor if kind == "CALL_EXPR" else around.call if kind in _REFERENCES else None
-            yield from self._walk(child, replace(around, parent=kind, call=call if n == 0 else None))
+            yield from self._walk(child, inside if n or call is None else replace(inside, call=call))
 
     def _breaches(self, cursor: Any, kind: str, around: _Around) -> Iterator[tuple[str, str]]:
         if kind in _BY_KIND:
@@ -131,13 +107,17 @@ class Tree:
         if kind == "FOR_STMT" and around.hardware:
             if around.parent != "LABEL_STMT":
                 yield "loop-label", "for without a label in front"
-            yield from self._loop_bound(cursor)
+            yield from self._loop_bound(cursor, around)
         if kind in _VALUES or kind in _FUNCTIONS:
-            yield from _declared_type(cursor, kind)
+            yield from declared_type(cursor, kind in _FUNCTIONS)
         if kind == "CALL_EXPR":
             for argument in cursor.get_arguments():
-                if argument is not None and _points_at_function(argument.type):
+                if argument is not None and points_at_function(argument.type):
                     yield "function-pointer", f"a function is handed to {cursor.spelling}"
+        if kind in CASTS:
+            yield from cast_pointer(cursor)
+        if kind == "UNEXPOSED_DECL" and re.match(rb"(__)?asm\b", self._text[cursor.extent.start.offset :]):
+            yield "asm", f"asm: {RULES['asm']}"
         if kind in _REFERENCES:
             yield from self._library(cursor)
         if kind in _VALUES or kind in _FUNCTIONS or cursor.kind.is_expression():
@@ -168,10 +148,14 @@ class Tree:
         """Names of the functions a reference may mean; a specialisation counts as its template."""
         overloaded = cursor.kind.name == "OVERLOADED_DECL_REF"
         if overloaded:
-            # f<N / 2> inside f<N> is another function and ends at compile time; f<N> inside f<N> is not.
+            # f<N / 2> inside f<N> is another function and ends at compile time; f<N> inside f<N> is not, and
+            # f<N + 0> counts nothing down.
             arguments = re.match(rb"\w+\s*<([^;(]*)>\s*\(", self._text[cursor.location.offset :])
-            if arguments and not re.fullmatch(rb"[\w\s,]*", arguments[1]):
+            if arguments and not re.fullmatch(rb"[\w\s,+*]*", arguments[1]):
                 return
+        if cursor.kind.name == "MEMBER_REF_EXPR" and cursor.referenced is None:
+            name = re.search(rb"\w+$", self._text[: cursor.extent.end.offset])
+            yield "." + (name[0].decode() if name else "")
         for target in self._targets(cursor):
             if target.kind.name not in _FUNCTIONS or not self._is_own(target.location):
                 continue
@@ -186,8 +170,12 @@ class Tree:
             return [self._lib.clang_getOverloadedDecl(cursor, i) for i in range(count)]
         return [cursor.referenced] if cursor.referenced is not None else []
 
-    def _loop_bound(self, loop: Any) -> Iterator[tuple[str, str]]:
-        """The condition may read constants and the loop's own counter, or state its trip count."""
+    def _loop_bound(self, loop: Any, around: _Around) -> Iterator[tuple[str, str]]:
+        """The condition may read constants and the loop's own counter, or state its trip count.
+
+        One that reads more stands in no pipelined loop. If it is to be unrolled whole it gets the benefit of
+        the doubt: its bound may be constant once functions are inlined.
+        """
         semicolons = _header_semicolons(loop)
         if semicolons is None:  # the header comes out of a macro: nothing of it stands in the source
             yield "loop-bound", "the loop's header can't be read: write it out"
@@ -198,28 +186,51 @@ class Tree:
             yield "loop-bound", "for without a condition never ends"
             return
         pragmas = self._opening_pragmas(loop, second)
-        if any(re.match(rb"unroll\s*$", pragma) for pragma in pragmas):
+        unrolled = any(re.match(rb"unroll\s*$", pragma) for pragma in pragmas)
+        if unrolled:
             self._unrolled.append((opening, first))
-        if any(pragma.startswith(b"loop_tripcount") for pragma in pragmas):
+        variable = self._variable(loop, (first, second), [(opening, first), *self._unrolled])
+        if variable is None:
             return
-        counters = [(opening, first), *self._unrolled]
+        if not any(pragma.startswith(b"loop_tripcount") for pragma in pragmas):
+            yield (
+                "loop-bound",
+                f"{condition}: {variable} is not a constant, and the loop states no loop_tripcount",
+            )
+        if not unrolled:
+            message = f"{condition}: {variable} is not a constant, and a pipelined loop is around this one"
+            finding = Finding(self._source, loop.location.line, "pipelined-loop", message)
+            if around.pipelined:
+                yield finding.rule, finding.message
+            elif around.function is not None:
+                self._calls.variable_loop(around.function, finding)
+
+    def _variable(self, loop: Any, condition: tuple[int, int], counters: list[tuple[int, int]]) -> str | None:
+        """The first name in a loop's condition that is neither constant nor declared in ``counters``."""
         for node in loop.walk_preorder():
-            if not first < node.location.offset < second:
+            if not condition[0] < node.location.offset < condition[1]:
                 continue
             if node.kind.name not in {"DECL_REF_EXPR", "MEMBER_REF_EXPR"} or node.referenced is None:
                 continue
             place = node.referenced.location
             counter = self._is_here(place) and any(start < place.offset < end for start, end in counters)
             if not counter and not _is_constant(node.referenced):
-                yield (
-                    "loop-bound",
-                    f"{condition}: {node.spelling} is not a constant, and the loop states no loop_tripcount",
-                )
-                return
+                return node.spelling
+        return None
+
+    def _is_pipelined(self, cursor: Any) -> bool:
+        """Whether the body of a loop or a function opens with the pragma."""
+        header = cursor.location.offset
+        return any(
+            re.match(rb"pipeline(?!.*\boff\b)", pragma) for pragma in self._opening_pragmas(cursor, header)
+        )
 
     def _opening_pragmas(self, loop: Any, header: int) -> list[bytes]:
-        """The HLS pragmas between a loop's header and its first statement, in lower case, without ``HLS``."""
-        *_, body = loop.get_children()
+        """The HLS pragmas between a header, a loop's or function's, and the first statement, in lower case.
+
+        ``#pragma HLS`` itself is left out.
+        """
+        *_, body = [*loop.get_children()] or [loop]
         statements = list(body.get_children()) if body.kind.name == "COMPOUND_STMT" else [body]
         end = statements[0].extent.start.offset if statements else body.extent.end.offset
         found = re.findall(rb"^\s*#\s*pragma\s+hls\s+(.*)$", self._text[header:end].lower(), re.MULTILINE)
@@ -233,27 +244,6 @@ class Tree:
             return False
         parents = Path(location.file.name).resolve().parents
         return any(folder in self._own for folder in parents)
-
-
-def _declared_type(cursor: Any, kind: str) -> Iterator[tuple[str, str]]:
-    declared = cursor.result_type if kind in _FUNCTIONS else cursor.type
-    if _points_at_function(declared):
-        yield "function-pointer", f"{cursor.spelling} has type {declared.spelling}"
-    if kind in {"VAR_DECL", "FIELD_DECL"} and declared.kind.name in {"INCOMPLETEARRAY", "VARIABLEARRAY"}:
-        yield "array-size", f"{cursor.spelling} has type {declared.spelling}: {RULES['array-size']}"
-
-
-def _points_at_function(declared: Any) -> bool:
-    inner = declared.get_canonical()
-    pointed = False
-    while True:
-        kind = inner.kind.name
-        if kind in {"POINTER", "LVALUEREFERENCE", "RVALUEREFERENCE"}:
-            inner, pointed = inner.get_pointee(), True
-        elif kind in {"CONSTANTARRAY", "INCOMPLETEARRAY", "DEPENDENTSIZEDARRAY"}:
-            inner = inner.get_array_element_type()
-        else:
-            return kind == "MEMBERPOINTER" or (pointed and kind in {"FUNCTIONPROTO", "FUNCTIONNOPROTO"})
 
 
 def _is_constant(declared: Any) -> bool:

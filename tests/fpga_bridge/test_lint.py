@@ -34,6 +34,7 @@ BAD = [
         "recursion",
         "template <int N> int g();\nint f() { return g<2>(); }\ntemplate <int> int g() { return f(); } // <-",
     ),
+    ("recursion", "template <int N> int f(int n) { return n ? f<N + 0>(n - 1) : 0; }  // <-"),
     ("recursion", "struct A { int f(int n) { return n ? this->f(n - 1) : 0; } };  // <-"),
     ("std", "#include <vector>\nvoid f() { std::vector<float> v; }  // <-"),
     ("std", "#include <cmath>\nusing namespace std;  // <-"),
@@ -55,6 +56,24 @@ BAD = [
         "function-pointer",
         "int g(int);\ntemplate <typename F> int f(F h) { return h(1); }\nint k() { return f(g); }  // <-",
     ),
+    ("pointer-cast", "float f(const int* p) { return *reinterpret_cast<const float*>(p); }  // <-"),
+    ("pointer-cast", "float f(int x) { return reinterpret_cast<float&>(x); }  // <-"),
+    ("pointer-cast", "float f(const int* p) { return *(const float*)p; }  // <-"),
+    ("pointer-cast", "#include <cstdint>\nuint64_t f(int* p) { return (uint64_t)p; }  // <-"),
+    ("pointer-cast", "float* f(void* p) { return static_cast<float*>(p); }  // <-"),
+    ("pointer-cast", "int* f(const int* p) { return const_cast<int*>(p); }  // <-"),
+    ("pointer-cast", "template <typename T> T* f(float* p) { return (T*)p; }  // <-"),
+    ("pointer-to-pointer", "int f(int** p) { return **p; }  // <-"),
+    ("pointer-to-pointer", "typedef float* rows[4];\nfloat f(rows* p) { return (*p)[0][0]; }  // <-"),
+    ("pointer-to-pointer", "struct A {\n  A* next;  // <-\n};\nA* f(A* head) { return head->next->next; }"),
+    ("pointer-to-pointer", "struct A { const int* p[2]; };\nstruct B { A a; };\nint f(B* b);  // <-"),
+    ("varargs", "int f(int n, ...);  // <-"),
+    ("varargs", "template <typename T> T f(T x, ...) { return x; }  // <-"),
+    ("asm", 'void f() { asm volatile("nop"); }  // <-'),
+    ("asm", 'asm(".align 4");  // <-'),
+    ("asm", 'int f() asm("g");  // <-'),
+    ("thread-local", "thread_local int n;  // <-"),
+    ("thread-local", "int f() { static __thread int n; return ++n; }  // <-"),
     ("loop", "void f(int n) { while (n) { --n; } }  // <-"),
     ("loop", "void f(int n) { do { --n; } while (n); }  // <-"),
     ("loop", "int f(const int (&a)[4]) { int s = 0; for (int x : a) s += x; return s; }  // <-"),
@@ -79,6 +98,23 @@ BAD = [
         "loop-bound",
         "#define INLINE __attribute__((always_inline)) inline\nconstexpr int rows = 3;\n"
         "INLINE void f(int n) { rows: for (int i = 0; i < n; ++i) {} }  // <-",
+    ),
+    (
+        "pipelined-loop",
+        "void f(int n) {\nrows: for (int i = 0; i < 4; ++i) {\n#pragma HLS PIPELINE II = 1\n"
+        "cols: for (int j = 0; j < n; ++j) {  // <-\n#pragma HLS loop_tripcount max=4\n}\n}\n}",
+    ),
+    (
+        "pipelined-loop",
+        "void f(int n) {\n#pragma HLS pipeline\nrows: for (int i = 0; i < 4; ++i) {\n"
+        "cols: for (int j = 0; j < n; ++j) {  // <-\n#pragma HLS loop_tripcount max=4\n"
+        "#pragma HLS unroll factor=2\n}\n}\n}",
+    ),
+    (
+        "pipelined-loop",
+        "void h(int n) {\ncols: for (int j = 0; j < n; ++j) {  // <-\n#pragma HLS LOOP_TRIPCOUNT\n}\n}\n"
+        "struct A { void step(int n) { h(n); } };\ntemplate <class U> void g(U& u, int n) { u.step(n); }\n"
+        "void f(A& a, int n) {\nrows: for (int i = 0; i < 4; ++i) {\n#pragma HLS pipeline\ng(a, n);\n}\n}",
     ),
     ("double", "float f(float x) { return x * 0.5; }  // <-"),
     ("double", "template <typename T> T f(T x) { return x * 0.5; }  // <-"),
@@ -105,6 +141,10 @@ enum { cols = 3 };
 static float weights[rows][cols];
 union Bits { float f; std::uint32_t u; };
 struct Shape { static constexpr int depth = 5; };
+struct Port { float* at; };
+static float* const both[2] = {weights[0], weights[1]};
+inline float first(const Port& port, const float (*row)[cols]) { return port.at[0] + row[0][0] + both[0][0]; }
+inline unsigned whole(float x) { return static_cast<unsigned>(x) + (unsigned)x + unsigned(x); }
 
 template <int N> float tree(const float (&x)[8], int at) {
   return tree<N / 2>(x, at) + tree<N / 2>(x, at + N / 2);
@@ -130,6 +170,30 @@ scale_loop:
   }
 scale_depth:
   for (int i = 0; i < S::depth - 1; ++i) x[0] += 1.0f;
+}
+
+inline float shifted(const float (&x)[rows], int n) {
+  float total = 0.0f;
+shifts:
+  for (int i = 0; i < rows; ++i) {
+#pragma HLS pipeline
+  known_when_inlined:
+    for (int j = 0; j < n; ++j) {
+#pragma HLS LOOP_TRIPCOUNT max=2
+#pragma HLS UNROLL
+      total += x[i];
+    }
+  }
+not_pipelined:
+  for (int i = 0; i < rows; ++i) {
+#pragma HLS pipeline off
+  rolled:
+    for (int j = 0; j < n; ++j) {
+#pragma HLS LOOP_TRIPCOUNT max=2
+      total += x[i];
+    }
+  }
+  return total;
 }
 
 #ifndef __SYNTHESIS__
