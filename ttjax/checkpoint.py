@@ -36,7 +36,7 @@ _RECORDS = ("config", "recipe", "data", "vocabulary")
 _PLAIN = ("preset", "rows", "versions")
 # What a field meant before there was one, by record; a new field needs a line. When the default stood in for
 # it, runs from before ``recombine`` were resumed with a quarter of their sentences recombined.
-ABSENT: dict[str, dict[str, Any]] = {"recipe": {"recombine": 0.0}}
+ABSENT: dict[str, dict[str, Any]] = {"recipe": {"recombine": 0.0, "reopen": 0.0}}
 # Before the names of what isn't a parameter after the last epoch. No parameter's name has a slash.
 _AVERAGE, _BEST, _OPTIMIZER, _RNG = "average/", "best/", "optimizer/", "rng/epochs"
 

@@ -205,11 +205,13 @@ def test_a_checkpoint_of_another_version(old: str, new: str, message: str, tmp_p
     assert message in refused(path)
 
 
-@pytest.mark.parametrize(("left_out", "message"), [("recombine", ""), ("exchange", "found no exchange")])
+@pytest.mark.parametrize(
+    ("left_out", "message"), [("recombine", ""), ("reopen", ""), ("exchange", "found no exchange")]
+)
 def test_a_field_that_was_not_written_is_not_todays_default(
     left_out: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run from before sentences were recombined goes on so."""
+    """A run from before sentences were recombined, or their openings exchanged, goes on so."""
     path, checkpoint, whole = tmp_path / "run", made("sgd"), dataclasses.asdict
 
     def older(record: Any) -> dict[str, Any]:
@@ -221,8 +223,8 @@ def test_a_field_that_was_not_written_is_not_todays_default(
     if message:
         assert message in refused(path)
     else:
-        assert checkpoint.recipe.recombine > 0
-        assert read_checkpoint(path).recipe == dataclasses.replace(checkpoint.recipe, recombine=0.0)
+        assert getattr(checkpoint.recipe, left_out) > 0
+        assert read_checkpoint(path).recipe == dataclasses.replace(checkpoint.recipe, **{left_out: 0.0})
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace"])
