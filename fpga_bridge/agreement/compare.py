@@ -38,7 +38,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Finding:
-    """One device against the truth, or why it is absent.
+    """One device against the truth, or why it is absent from this machine, or what it failed at.
 
     parameter_error: normwise over all parameters after the last step; worst: the parameter with the largest
     error of its own. loss_error: the largest relative error of a step's loss. drift: parameter error by step.
@@ -46,6 +46,7 @@ class Finding:
 
     device: str
     absent: str | None = None
+    failed: str | None = None
     parameter_error: float | None = None
     worst: str | None = None
     worst_error: float | None = None

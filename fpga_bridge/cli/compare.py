@@ -1,6 +1,6 @@
 """The command `fpga-bridge compare`: the same steps on every device of this machine, in one table.
 
-A device that the machine does not have is listed as absent with the reason.
+A device that the machine does not have is listed as absent, one that breaks as failed, with the reason.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from fpga_bridge.agreement.compare import Course, Finding, jax_course, judge, kernel_course, same_end
 from fpga_bridge.cli.cosim import draw_sentences
+from fpga_bridge.device import MissingXrt
 from fpga_bridge.devices.by_name import check_name, open_device
 from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
@@ -30,11 +31,16 @@ from ttjax.provenance import versions
 JAX_DEVICES = {"jax-cpu": "cpu", "jax-gpu": "gpu"}
 
 
+class MissingPlatform(UserError):
+    """JAX has no device of that platform on this machine."""
+
+
 @dataclass(frozen=True)
 class Compare:
     """Run the same SGD steps on every device and hold each against the float64 evaluation.
 
-    Exit status 0: all devices that run the kernel end in the same bits, and every number is finite. 1: not.
+    Exit status 0: all devices that run the kernel end in the same bits, and every number is finite. 1: not,
+    or a device failed, or all are absent: XRT, a card or JAX's platform is not on this machine.
 
     Examples: fpga-bridge compare --preset enc2 --steps 20
               fpga-bridge compare --preset tiny --devices csim xrt:0 --json compare.json --picture drift.png
@@ -83,9 +89,12 @@ class Compare:
                 status.update(name)
                 try:
                     label, course = self._course(name, config, params, batch)
+                except (MissingXrt, MissingPlatform) as error:
+                    findings.append(Finding(name, absent=str(error)))
+                    continue
                 except UserError as error:
                     # Of one device alone: what is wrong with the options was refused above.
-                    findings.append(Finding(name, absent=str(error)))
+                    findings.append(Finding(name, failed=str(error)))
                     continue
                 findings.append(judge(label, course, truth))
                 if name not in JAX_DEVICES:
@@ -96,6 +105,8 @@ class Compare:
         for finding in findings:
             if finding.absent is not None:
                 out.say(f"{finding.device} absent: {finding.absent}")
+            if finding.failed is not None:
+                out.say(f"{finding.device} FAILED: {finding.failed}")
         if same is not None:
             out.say(f"the kernel's devices end in {'the same bits' if same else 'OTHER BITS'}")
         if self.picture is not None:
@@ -172,7 +183,7 @@ def _table(title: str, findings: list[Finding]) -> Table:
         table.add_column(column, justify="right")
     for f in findings:
         if f.parameter_error is None:
-            table.add_row(f.device, "absent", "", "", "")
+            table.add_row(f.device, "absent" if f.failed is None else "FAILED", "", "", "")
         else:
             worst = f"{f.worst} {f.worst_error:.1e}"
             cells = (f"{f.parameter_error:.1e}", worst, f"{f.loss_error:.1e}", f"{f.ms_per_step:.2f}")
@@ -187,7 +198,7 @@ def _jax_device(platform: str) -> Any:
         reason, install = " ".join(str(error).split()), ""
         if platform == "gpu":
             install = "install JAX for it (pip install 'ttjax-fpga[gpu]'), or "
-        raise UserError(f"JAX has no {platform} here ({reason}); {install}leave it out") from None
+        raise MissingPlatform(f"JAX has no {platform} here ({reason}); {install}leave it out") from None
 
 
 def _check(name: str) -> None:

@@ -27,6 +27,7 @@ from fpga_bridge.cli import main
 from fpga_bridge.devices.by_name import check_name, open_device
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.reference import JaxDevice
+from tests.fpga_bridge.fake_pyxrt import Card, make_pyxrt
 from tests.fpga_bridge.samples import TINY, differing, random_params, rates, same_bits, sentences
 from ttjax import UserError, flatten
 
@@ -154,6 +155,22 @@ def test_a_gpu_has_its_row_where_jax_sees_one(
     assert (gpu["device"], gpu["drift"]) == ("jax-gpu", {})
     assert "jax-gpu absent: JAX has no gpu here (Unknown backend" in capsys.readouterr().out
     assert "pip install 'ttjax-fpga[gpu]'" in gpu["absent"]
+
+
+def test_a_device_that_fails_is_not_absent_and_the_others_are_still_compared(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that builds nothing, and a card whose program is not there."""
+    monkeypatch.setitem(sys.modules, "pyxrt", make_pyxrt(Card(TINY)))
+    monkeypatch.setenv("CXX", "false")
+    devices = ["--devices", "csim", "xrt:0", "jax-cpu", "--xclbin", "missing.xclbin"]
+    assert main([*COMPARE, *devices, "--json", "out.json"]) == 1
+    said = capsys.readouterr().out
+    csim, xrt, cpu = json.loads(Path("out.json").read_text())["devices"]
+    assert "that can build the kernel" in csim["failed"] and "no xclbin at missing.xclbin" in xrt["failed"]
+    for row in (csim, xrt):
+        assert row["absent"] is None and f"{row['device']} FAILED: {row['failed']}" in said
+    assert cpu["failed"] is None and [*cpu["drift"]] == ["1", "2", "3"]
 
 
 def test_all_absent_is_a_failure_not_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
