@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fpga_bridge.kernel.build import build_kernel, kernel_folder, write_atomically
 from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.labels import config_of_data
 from fpga_bridge.kernel.lint import lint_kernel
 from fpga_bridge.memory.layout import make_layout
 from fpga_bridge.program.manifest import make_manifest
@@ -24,18 +25,22 @@ class Build:
     """Build the kernel for C simulation, with its generated header beside it.
 
     Examples: fpga-bridge build --preset enc2 --to build/enc2
+              fpga-bridge build --preset tiny --data travel --to build/tiny
     """
 
     to: Path
     """Folder for kernel.so and ttfpga_config.hpp."""
     model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+    data: str | None = None
+    """Corpus that the kernel is to have outputs for: a folder, "atis" or "travel". Default: as many intents and
+    slots as the preset has."""
     json: str | None = None
     """File for the paths and the layout hash as JSON; - for standard output."""
 
     def run(self) -> int:
         """Build and copy; returns exit status 0."""
         out = Output(self.json)
-        manifest = make_manifest(self.model.config())
+        manifest = make_manifest(config_of_data(self.model.config(), self.data, out.say))
         with out.console.status("building the kernel"):
             library = build_kernel(manifest)
         try:

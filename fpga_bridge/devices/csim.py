@@ -11,6 +11,7 @@ import numpy as np
 
 from fpga_bridge.devices.host import INFER, LOAD, STEP, STORE, KernelDevice, check_status
 from fpga_bridge.kernel.build import build_kernel
+from fpga_bridge.kernel.labels import labels_of_kernel
 from fpga_bridge.kernel.pipelines import Pipeline, compiled_pipelines
 from fpga_bridge.memory.layout import HASH_WORDS
 from ttjax import ModelConfig, UserError
@@ -69,9 +70,16 @@ class CsimDevice(KernelDevice):
         same = same and self._library.ttfpga_csim_image_words() == self.manifest.layout.image_words
         if not (same and self._library.ttfpga_csim_trace_words() == self.manifest.words):
             expected = self.manifest.layout.hash[0]
+            labels = labels_of_kernel(self.config, found)
+            again = "build it again"
+            if labels is not None:
+                again = (
+                    f"it has outputs for {labels[0]} intents and {labels[1]} slots, expected"
+                    f" {self.config.n_intents} and {self.config.n_slots}: {again} with the corpus's --data"
+                )
             raise UserError(
                 f"stale kernel: {library} was built for another configuration (layout {found[0]:08x},"
-                f" expected {expected:08x}); build it again"
+                f" expected {expected:08x}); {again}"
             )
 
 

@@ -148,7 +148,8 @@ def stale_xclbin(xclbin: object, expected: int) -> UserError:
     """The kernel in the xclbin refuses images of this layout."""
     return UserError(
         f"stale xclbin: the kernel of {xclbin} was built for another configuration and refuses layout"
-        f" {expected:08x}; build it again for this one (`make -C hls hw`)"
+        f" {expected:08x}; build it again for this one (`make -C hls hw`, for this corpus's labels with"
+        " MODEL='--data …')"
     )
 
 

@@ -24,6 +24,7 @@ from fpga_bridge.kernel.interface import (
     connectivity,
     hls_commands,
 )
+from fpga_bridge.kernel.labels import config_of_data
 from fpga_bridge.program.manifest import make_manifest
 from ttjax import ModelConfig, UserError
 from ttjax.cli import exit_status
@@ -51,11 +52,13 @@ class CardFiles:
     say: str | None = None
     """Print platform, kernel, unit, clock or tools, and write nothing."""
     model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
+    data: str | None = None
+    """Corpus that the kernel is to have outputs for, as of `fpga-bridge build`."""
 
     def run(self) -> int:
         """Write or print; returns exit status 0."""
         if self.say is None:
-            write_card_files(self.to, self.model.config(), self.taps)
+            write_card_files(self.to, config_of_data(self.model.config(), self.data, print), self.taps)
         elif self.say in SAYS:
             print(SAYS[self.say])
         else:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from fpga_bridge.cli import main
+from fpga_bridge.kernel.card_files import main as card_files
 from fpga_bridge.kernel.faults import FAULTS
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.memory.layout import make_layout
@@ -194,6 +195,18 @@ def test_a_kernel_of_another_config_is_refused_and_its_own_is_taken(
     assert Path("built", HEADER_NAME).read_text() == header(make_manifest(TINY))
     said = failure([*COSIM, "--kernel", "built/kernel.so"], folder, capsys)
     assert "stale kernel: built/kernel.so was built for another configuration" in said
+    assert "5 intents and 11 slots, expected 3 and 3: build it again with the corpus's --data" in said
+    said = failure([*COSIM, "--kernel", "built/kernel.so", "--rank", "3"], folder, capsys)
+    assert "build it again" in said and "intents" not in said
+    assert main(["build", "--preset", "tiny", "--data", "corpus", "--to", "built"]) == 0
+    assert main([*COSIM, "--kernel", "built/kernel.so"]) == 0
+
+
+def test_the_card_s_files_are_made_for_a_corpus_s_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    assert card_files(["--preset", "tiny", "--data", "corpus", "--to", "card"]) == 0
+    assert "data: corpus (corpus), 6 train" in capsys.readouterr().out
+    config = TINY.replace(n_intents=3, n_slots=3)
+    assert Path("card", HEADER_NAME).read_text() == header(make_manifest(config))
 
 
 def test_no_compiler_is_refused_in_a_line(

@@ -1,0 +1,40 @@
+"""Numbers of intents and slots, which size a kernel's outputs: a corpus's, and those of a kernel built before.
+
+A preset has its own; a corpus's are other ones unless the preset was made for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import UInt32
+
+from fpga_bridge.memory.layout import make_layout
+from ttjax import ModelConfig
+from ttjax.config import PRESETS
+from ttjax.data import build_vocabulary, config_for, load_corpus
+
+
+def config_of_data(start: ModelConfig, data: str | None, notify: Callable[[str], None]) -> ModelConfig:
+    """The config with the label counts of the corpus that ``data`` names, as it is where that is None.
+
+    data, notify: as of ``load_corpus``.
+
+    Raises:
+        UserError: the corpus can't be had.
+    """
+    if data is None:
+        return start
+    return config_for(start, build_vocabulary(load_corpus(data, notify=notify), start.vocab_size))
+
+
+def labels_of_kernel(
+    config: ModelConfig, layout_hash: UInt32[np.ndarray, " words"]
+) -> tuple[int, int] | None:
+    """Intents and slots of a kernel that is this config's but for them, and has a preset's; else None."""
+    for labels in sorted({(preset.n_intents, preset.n_slots) for preset in PRESETS.values()}):
+        other = config.replace(n_intents=labels[0], n_slots=labels[1])
+        if np.array_equal(make_layout(other).hash, layout_hash):
+            return labels
+    return None
