@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fpga_bridge.budget.buffers import program_blocks
 from fpga_bridge.memory.banks import bank_shapes
 from fpga_bridge.memory.blocks import BlockCount, Budget, total_blocks
 from fpga_bridge.memory.memory_map import make_memory_map
@@ -16,6 +17,13 @@ MOST = {"blocks": 64, "rank": 256, "sequence": 1024}
 def blocks_of(config: ModelConfig) -> BlockCount:
     """Memory blocks of the banks of a config: of the whole kernel but its program."""
     return total_blocks(bank_shapes(make_memory_map(config)))
+
+
+def fits(config: ModelConfig, budget: Budget) -> bool:
+    """Whether a config's whole kernel fits: its banks, and the program, which grows with the model."""
+    banks = blocks_of(config)
+    # Banks alone mostly say no, and take a fraction of the time.
+    return budget.fits(banks) and budget.fits(banks + program_blocks(config))
 
 
 def shortage(count: BlockCount, budget: Budget) -> dict[str, float]:
@@ -33,8 +41,8 @@ def first_to_run_out(count: BlockCount, budget: Budget) -> str:
 def largest(config: ModelConfig, budget: Budget) -> dict[str, int]:
     """The largest number of blocks, TT rank and sequence length that still fit, each grown alone.
 
-    budget: for the memory map's banks; what the program takes is not in it. Found by bisection:
-    blocks occupied hardly ever fall as a dimension grows. 0 where not even 1 fits.
+    budget: for the whole kernel, each model's own program included. Found by bisection: blocks occupied
+    hardly ever fall as a dimension grows. 0 where not even 1 fits; a size of ``MOST`` means at least that.
     """
 
     def with_blocks(n: int) -> ModelConfig:
@@ -51,7 +59,7 @@ def largest(config: ModelConfig, budget: Budget) -> dict[str, int]:
         low, high = smallest[name] - 1, MOST[name]
         while low < high:
             middle = (low + high + 1) // 2
-            if budget.fits(blocks_of(make(middle))):
+            if fits(make(middle), budget):
                 low = middle
             else:
                 high = middle - 1

@@ -32,8 +32,8 @@ class Build:
     """Folder for kernel.so and ttfpga_config.hpp."""
     model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
     data: str | None = None
-    """Corpus that the kernel is to have outputs for: a folder, "atis" or "travel". Default: as many intents and
-    slots as the preset has."""
+    """Corpus that the kernel is to have outputs for: a folder, "atis" or "travel". Default: as many intents
+    and slots as the preset has."""
     json: str | None = None
     """File for the paths and the layout hash as JSON; - for standard output."""
 

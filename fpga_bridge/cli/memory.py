@@ -10,6 +10,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from fpga_bridge.budget import limits
 from fpga_bridge.budget.buffers import kernel_shapes, program_blocks, program_shape, training_bytes
 from fpga_bridge.budget.limits import first_to_run_out, largest, shortage
 from fpga_bridge.budget.planner import cheapest_plan
@@ -75,9 +76,12 @@ class Memory:
             out.say(line)
         figures = _figures(memory, shapes, xla)
         with out.console.status("searching the largest models that fit"):
-            most = largest(config, U50_USABLE.less(program_blocks(config)))
-        figures["largest"] = most
-        grown = ", ".join(f"{name} {size}" for name, size in most.items())
+            most = largest(config, U50_USABLE)
+        figures |= {"largest": most, "largest_searched_to": limits.MOST}
+        sizes = {
+            name: f"at least {size}" if size == limits.MOST[name] else size for name, size in most.items()
+        }
+        grown = ", ".join(f"{name} {size}" for name, size in sizes.items())
         out.say(f"the largest that fits, each grown alone: {grown}")
         if self.picture is not None:
             draw(

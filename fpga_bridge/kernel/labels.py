@@ -1,4 +1,4 @@
-"""Numbers of intents and slots, which size a kernel's outputs: a corpus's, and those of a kernel built before.
+"""Numbers of intents and slots, which size a kernel's outputs: a corpus's, and those of a built kernel.
 
 A preset has its own; a corpus's are other ones unless the preset was made for it.
 """

@@ -177,10 +177,17 @@ def test_a_budget_that_no_plan_fits_is_refused_with_what_the_smallest_needs() ->
         cheapest_plan(TINY, budget=U50_USABLE, max_bytes=1000)
 
 
-def test_one_more_than_the_largest_does_not_fit() -> None:
-    budget = Budget(60, 260)
+def kernel_fits(config: ModelConfig, budget: Budget) -> bool:
+    """By every memory of the config's kernel: none counted apart."""
+    return budget.fits(total_blocks(kernel_shapes(make_memory_map(config))))
+
+
+def test_one_more_than_the_largest_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the blocks it is the program that decides: the banks of one more would fit."""
+    monkeypatch.setattr(limits, "MOST", {"blocks": 8, "rank": 16, "sequence": 128})
+    budget = Budget(160, 420)
     most = largest(TINY, budget)
-    assert all(size > 0 for size in most.values())
+    assert all(0 < size < limits.MOST[name] for name, size in most.items())
 
     def grown(extra: int) -> list[ModelConfig]:
         return [
@@ -189,12 +196,16 @@ def test_one_more_than_the_largest_does_not_fit() -> None:
             TINY.replace(seq_len=most["sequence"] + extra),
         ]
 
-    assert all(budget.fits(blocks_of(config)) for config in grown(0))
-    assert not any(budget.fits(blocks_of(config)) for config in grown(1))
+    assert all(kernel_fits(config, budget) for config in grown(0))
+    assert not any(kernel_fits(config, budget) for config in grown(1))
+    assert budget.fits(total_blocks(bank_shapes(make_memory_map(grown(1)[0]))))
 
 
-def test_a_model_that_recomputes_grows_recomputing_and_more_blocks_of_it_fit() -> None:
-    budget = Budget(60, 240)
+def test_a_model_that_recomputes_grows_recomputing_and_more_blocks_of_it_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MOST", {"blocks": 7, "rank": 1, "sequence": 2})
+    budget = Budget(200, 240)
     assert largest(recomputed(TINY), budget)["blocks"] > largest(TINY, budget)["blocks"]
 
 
@@ -261,7 +272,7 @@ def test_the_commands_json_has_the_counts_of_the_map(capsys: pytest.CaptureFixtu
     shapes = kernel_shapes(memory)
     count = total_blocks(shapes)
     assert (found["bram36"], found["uram"], found["fits"]) == (count.bram36, count.uram, True)
-    assert found["largest"] == limits.MOST
+    assert found["largest"] == found["largest_searched_to"] == limits.MOST
     assert found["live_bytes"] == training_bytes(memory)
     assert found["program_bytes"] * 8 == program_shape(TINY).bits
     assert found["dense_live_bytes"] == dense_live_bytes(TINY)
@@ -308,7 +319,9 @@ def test_the_picture_is_a_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     path = tmp_path / "dies.png"
     assert main(["memory", "--preset", "tiny", "--picture", str(path)]) == 0
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert str(path) in capsys.readouterr().out.replace("\n", "")
+    said = capsys.readouterr().out.replace("\n", "")
+    assert str(path) in said
+    assert "each grown alone: blocks at least 2, rank at least 3, sequence at least 4" in said
 
 
 @needs_matplotlib
