@@ -18,7 +18,7 @@ from rich import box
 from rich.table import Table
 
 from fpga_bridge.agreement.compare import Course, Finding, jax_course, judge, kernel_course, same_end
-from fpga_bridge.cli.cosim import draw_sentences
+from fpga_bridge.cli.cosim import check_run, draw_sentences
 from fpga_bridge.device import MissingXrt
 from fpga_bridge.devices.by_name import check_name, open_device
 from ttjax import Batch, ModelConfig, Params, UserError, init_params
@@ -75,8 +75,7 @@ class Compare:
                 _check(name)
         if self.picture is not None:
             check_results_folder(self.picture.parent, "--picture")
-        if self.steps < 1:
-            raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
+        check_run(self.steps, self.rate, self.seed, self.timeout)
         if len(set(self.devices)) != len(self.devices) or not self.devices:
             raise UserError(f"--devices: expected each once, found {' '.join(self.devices) or 'none'}")
         corpus = load_corpus(self.data, notify=out.say)

@@ -16,11 +16,13 @@ from fpga_bridge.agreement.criterion import Criterion
 from fpga_bridge.agreement.lockstep import Mode, Report, cosimulate
 from fpga_bridge.agreement.report import keep_arrays, stage_table, summary, to_json
 from fpga_bridge.devices.by_name import Opened, check_name, open_csim, open_device, sensors_of
+from fpga_bridge.devices.host import check_timeout
 from fpga_bridge.kernel.faults import find_fault
 from ttjax import Batch, ModelConfig, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import Corpus, build_vocabulary, config_for, encode, load_corpus
 from ttjax.output import Output
+from ttjax.train import check_seed
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,7 @@ class Cosim:
             raise UserError(
                 f"--keep {self.keep}: expected a path for a file, found a folder or a file's name before it"
             )
-        if self.steps < 1:
-            raise UserError(f"--steps: expected a whole number from 1 up, found {self.steps}")
+        check_run(self.steps, self.rate, self.seed, self.timeout)
         start = self.model.config()
         corpus = load_corpus(self.data, notify=out.say)
         config, batch = draw_sentences(corpus, start, self.steps, self.seed)
@@ -133,6 +134,20 @@ class Cosim:
             "taps": opened.device.taps,
             "sensors": sensors_of(opened.device),
         }
+
+
+def check_run(steps: int, rate: float, seed: int, timeout: float) -> None:
+    """Refuses options of a run of steps that can't be, before any work.
+
+    Raises:
+        UserError: no step, a rate that float32 doesn't hold, a seed or a timeout out of range.
+    """
+    if steps < 1:
+        raise UserError(f"--steps: expected a whole number from 1 up, found {steps}")
+    if not abs(rate) <= float(np.finfo(np.float32).max):
+        raise UserError(f"--rate: expected a number that float32 holds, found {rate:g}")
+    check_seed(seed)
+    check_timeout(timeout)
 
 
 def draw_sentences(corpus: Corpus, start: ModelConfig, n: int, seed: int) -> tuple[ModelConfig, Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -56,6 +57,8 @@ class Memory:
         out = Output(self.json)
         if self.picture is not None:
             check_results_folder(self.picture.parent, "--picture")
+        if self.max_mb is not None and not 0 < self.max_mb < math.inf:
+            raise UserError(f"--max-mb: expected a number of megabytes above 0, found {self.max_mb:g}")
         config = self.model.config()
         if self.plan or self.max_mb is not None:
             limit = None if self.max_mb is None else round(self.max_mb * MEGABYTE)

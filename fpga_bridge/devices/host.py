@@ -25,6 +25,10 @@ _STATUS = {
 }
 
 
+# XRT counts the milliseconds of a wait in a signed 32-bit number: some 24 days.
+LONGEST_TIMEOUT_S = (2**31 - 1) / 1e3
+
+
 class KernelRefusal(UserError):
     """The kernel ran and refused the command."""
 
@@ -146,6 +150,19 @@ class KernelDevice(ABC):
         overrides: np.ndarray | None = None,
     ) -> None:
         """One command to its end; ``image`` (STORE), ``results`` and ``trace`` are filled in place."""
+
+
+def check_timeout(seconds: float) -> None:
+    """Refuses what is no time that a run could be waited for.
+
+    Raises:
+        UserError: a number that is not above 0, NaN, or longer than XRT counts.
+    """
+    if not 0 < seconds <= LONGEST_TIMEOUT_S:
+        raise UserError(
+            f"timeout: expected a number of seconds above 0 and up to {LONGEST_TIMEOUT_S:,.0f}, found"
+            f" {seconds:g}"
+        )
 
 
 def check_status(status: float) -> None:

@@ -20,6 +20,7 @@ from fpga_bridge.devices.host import (
     KernelDevice,
     KernelRefusal,
     check_status,
+    check_timeout,
     logits_per_example,
 )
 from fpga_bridge.devices.xrt_buffers import ERASED, Buffer
@@ -83,11 +84,9 @@ class XrtDevice(KernelDevice):
         examples_per_run: int = 32,
     ) -> None:
         super().__init__(config)
-        if timeout_s <= 0 or examples_per_run < 1:
-            raise UserError(
-                f"expected a timeout above 0 s and at least one example a run, found {timeout_s:g} and"
-                f" {examples_per_run}"
-            )
+        check_timeout(timeout_s)
+        if examples_per_run < 1:
+            raise UserError(f"expected at least one example a run, found {examples_per_run}")
         self._xclbin = xclbin
         self._xrt = pyxrt if pyxrt is not None else _import_pyxrt()
         self._timeout_s = timeout_s
@@ -113,6 +112,8 @@ class XrtDevice(KernelDevice):
 
     def sensors(self) -> Sensors:
         """Clock, temperature and power as the card reports them now; None where it doesn't."""
+        if self._closed:
+            raise closed()
         return read_sensors(self._xrt, self._device)
 
     def energy(self) -> EnergyMeter:

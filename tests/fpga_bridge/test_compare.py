@@ -185,6 +185,12 @@ def test_all_absent_is_a_failure_not_a_pass(capsys: pytest.CaptureFixture[str]) 
         (["--devices", "xrt:"], "--devices: unknown device 'xrt:'"),
         (["--devices", "csim", "csim"], "--devices: expected each once"),
         (["--steps", "0"], "--steps: expected a whole number from 1 up, found 0"),
+        (["--seed", "-1"], "seed: expected a whole number from 0 to 2^32 - 1, found -1"),
+        (["--rate", "inf"], "--rate: expected a number that float32 holds, found inf"),
+        (
+            ["--timeout", "nan"],
+            "timeout: expected a number of seconds above 0 and up to 2,147,484, found nan",
+        ),
     ],
 )
 def test_wrong_options_are_refused_in_a_line(

@@ -299,8 +299,16 @@ def test_the_command_plans_for_the_megabytes_it_is_given(capsys: pytest.CaptureF
         (["--preset", "enc6", "--rederive", "False"], "does not fit the usable U50, by {over} URAM"),
         (["--preset", "tiny", "--max-mb", "0.001"], "the smallest needs"),
         (["--preset", "tiny", "--format", "dense"], "tensor-train only"),
+        (
+            ["--preset", "tiny", "--max-mb", "nan"],
+            "--max-mb: expected a number of megabytes above 0, found nan",
+        ),
+        (
+            ["--preset", "tiny", "--max-mb", "inf"],
+            "--max-mb: expected a number of megabytes above 0, found inf",
+        ),
     ],
-    ids=["does not fit", "no plan", "uncompressed"],
+    ids=["does not fit", "no plan", "uncompressed", "not a number", "infinite"],
 )
 @pytest.mark.usefixtures("short_search")
 def test_what_does_not_fit_is_one_line_that_says_by_how_much_and_status_2(

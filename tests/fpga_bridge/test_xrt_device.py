@@ -201,9 +201,11 @@ def test_an_xclbin_of_another_configuration_is_stale(xclbin: Path) -> None:
 def test_no_xclbin_and_wrong_options_are_refused(tmp_path: Path, xclbin: Path) -> None:
     with pytest.raises(UserError, match="no xclbin at"):
         opened(Card(TINY), tmp_path / "absent.xclbin")
-    for options in ({"timeout_s": 0}, {"examples_per_run": 0}):
-        with pytest.raises(UserError, match="expected a timeout above 0 s"):
-            opened(Card(TINY), xclbin, **options)
+    for seconds in (0, np.nan, np.inf, 1e8):
+        with pytest.raises(UserError, match=r"timeout: expected a number of seconds above 0 and up to 2,147"):
+            opened(Card(TINY), xclbin, timeout_s=seconds)
+    with pytest.raises(UserError, match="expected at least one example a run, found 0"):
+        opened(Card(TINY), xclbin, examples_per_run=0)
 
 
 @pytest.mark.parametrize(
@@ -287,8 +289,9 @@ def test_after_a_timeout_or_a_close_the_device_is_refused(xclbin: Path) -> None:
     with pytest.raises(UserError, match="a run that never ended: reset the card"):
         device.read()
     device.close()
-    with pytest.raises(UserError, match="closed"):
-        device.read()
+    for use in (device.read, device.sensors):
+        with pytest.raises(UserError, match="closed"):
+            use()
 
 
 def test_a_machine_without_xrt_says_what_to_do(
