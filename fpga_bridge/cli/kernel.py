@@ -74,8 +74,10 @@ class Layout:
     def run(self) -> int:
         """Print the banks; returns exit status 0."""
         out = Output(self.json)
-        layout = make_layout(self.model.config())
-        table = Table("bank", title=f"{self.model.preset}: parameters on chip (gradients the same again)")
+        config = self.model.config()
+        layout = make_layout(config)
+        gradients = "" if config.immediate else " (gradients the same again)"
+        table = Table("bank", title=f"{self.model.preset}: parameters on chip{gradients}")
         for column in ("tensors", "words", "lanes", "bytes"):
             table.add_column(column, justify="right")
         for i, bank in enumerate(layout.banks):

@@ -241,7 +241,9 @@ def test_the_layout_is_shown_and_written(capsys: pytest.CaptureFixture[str]) -> 
     assert len(content["placements"]) == len(layout.placements)
     assert main(["layout", "--preset", "tiny"]) == 0
     out = capsys.readouterr().out
-    assert all(bank.name in out for bank in layout.banks)
+    assert all(bank.name in out for bank in layout.banks) and "gradients" not in out
+    assert main(["layout", "--preset", "tiny", "--immediate", "False"]) == 0
+    assert "parameters on chip (gradients the same again)" in capsys.readouterr().out
 
 
 def test_the_kernels_sources_have_no_lint(capsys: pytest.CaptureFixture[str]) -> None:
