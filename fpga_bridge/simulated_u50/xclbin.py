@@ -1,4 +1,4 @@
-"""Writes an xclbin for the simulated U50, and reads the layout hash out of any xclbin of this project.
+"""Writes an xclbin for the simulated U50.
 
 The container is that of the public header ``xclbin.h`` of XRT; the sections are those the runtime asks for.
 In place of a bitstream stands the kernel, compiled for this machine.
