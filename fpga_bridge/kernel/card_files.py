@@ -17,7 +17,6 @@ from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.kernel.interface import (
     CLOCK_MHZ,
-    COMPUTE_UNIT,
     KERNEL,
     PLATFORM,
     TOOLS,
@@ -35,7 +34,6 @@ HLS_COMMANDS_NAME = "hls.tcl"
 SAYS = {
     "platform": PLATFORM,
     "kernel": KERNEL,
-    "unit": COMPUTE_UNIT,
     "clock": str(CLOCK_MHZ),
     "tools": TOOLS,
 }
@@ -50,7 +48,7 @@ class CardFiles:
     taps: bool = False
     """With the trace points' buffers."""
     say: str | None = None
-    """Print platform, kernel, unit, clock or tools, and write nothing."""
+    """Print platform, kernel, clock or tools, and write nothing."""
     model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
     data: str | None = None
     """Corpus that the kernel is to have outputs for, as of `fpga-bridge build`."""

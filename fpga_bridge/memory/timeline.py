@@ -46,11 +46,6 @@ class Timeline:
         """
         return self._moments[phase, name]
 
-    @property
-    def end(self) -> int:
-        """The last moment: the update of whatever was not applied before."""
-        return len(self.stages) - 1
-
 
 def merged_together(config: ModelConfig) -> bool:
     """Whether all layers' halves are merged in one stage, and their cores' gradients made in one.
