@@ -43,9 +43,9 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
         "sentences": sentences,
         "clock": clock,
         "cycles": cycles,
-        "cycles_mean_atis": mean,
+        "cycles_mean_corpus": mean,
         "utilisation": _by_class(lambda c: model.utilisation(length, cycles[c])),
-        "utilisation_mean_atis": _by_class(lambda c: mean_products / (model.accelerator.macs * mean[c])),
+        "utilisation_mean_corpus": _by_class(lambda c: mean_products / (model.accelerator.macs * mean[c])),
         "products": model.products(length),
         "interval": _by_class(lambda c: interval(model.accelerator, c)),
         "by_unit": by_unit,
@@ -61,12 +61,12 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
         "uram": blocks.uram,
         "seconds": {
             "step": _by_class(lambda c: cycles[c] / clock / 1e6),
-            "step_mean_atis": _by_class(lambda c: mean[c] / clock / 1e6),
+            "step_mean_corpus": _by_class(lambda c: mean[c] / clock / 1e6),
             "epoch": _by_class(lambda c: mean[c] * sentences / clock / 1e6),
         },
         "watts": _by_class(power),
         "joules_step": _by_class(lambda c: power(c) * cycles[c] / clock / 1e6),
-        "joules_step_mean_atis": _by_class(lambda c: power(c) * mean[c] / clock / 1e6),
+        "joules_step_mean_corpus": _by_class(lambda c: power(c) * mean[c] / clock / 1e6),
     }
 
 
@@ -127,15 +127,15 @@ def step_table(found: Figures) -> Table:
 
     at = f"{found['length']} tokens"
     add(f"cycles, {at}", "cycles", _number)
-    add("cycles, corpus mean", "cycles_mean_atis", _number)
+    add("cycles, corpus mean", "cycles_mean_corpus", _number)
     add(f"engine's utilisation, {at}", "utilisation", _percent)
-    add("engine's utilisation, corpus mean", "utilisation_mean_atis", _percent)
-    add("DSP of the usable 5352", "dsp", lambda n: f"{n:,} ({100 * n / USABLE_DSP:.0f} %)".replace(",", " "))
+    add("engine's utilisation, corpus mean", "utilisation_mean_corpus", _percent)
+    add(f"DSP of the usable {USABLE_DSP}", "dsp", lambda n: f"{n:,} ({100 * n / USABLE_DSP:.0f} %)".replace(",", " "))
     add(f"ms a step, {at}", "seconds", lambda s: f"{1e3 * s:.3f}", "step")
-    add("ms a step, corpus mean", "seconds", lambda s: f"{1e3 * s:.3f}", "step_mean_atis")
+    add("ms a step, corpus mean", "seconds", lambda s: f"{1e3 * s:.3f}", "step_mean_corpus")
     add(f"s an epoch of {found['sentences']} sentences", "seconds", lambda s: f"{s:.2f}", "epoch")
     add("W, estimate", "watts", lambda w: f"{w:.1f}")
-    add("mJ a step, corpus mean, estimate", "joules_step_mean_atis", lambda j: f"{1e3 * j:.1f}")
+    add("mJ a step, corpus mean, estimate", "joules_step_mean_corpus", lambda j: f"{1e3 * j:.1f}")
     return table
 
 

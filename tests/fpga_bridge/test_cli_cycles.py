@@ -44,7 +44,7 @@ def test_the_figures_are_the_model_s(capsys: pytest.CaptureFixture[str]) -> None
         cycles = model.step(SentenceShape(7), c)
         assert found["cycles"][c] == cycles
         assert found["seconds"]["step"][c] == pytest.approx(cycles / 250e6)
-        mean = found["cycles_mean_atis"][c]
+        mean = found["cycles_mean_corpus"][c]
         short, long = (model.step(SentenceShape(n), c) for n in (3, 5))
         assert mean == pytest.approx((2 * short + long) / 3)
         assert found["seconds"]["epoch"][c] == pytest.approx(3 * mean / 250e6)

@@ -273,10 +273,10 @@ def test_the_commands_json_has_the_counts_of_the_map(capsys: pytest.CaptureFixtu
     count = total_blocks(shapes)
     assert (found["bram36"], found["uram"], found["fits"]) == (count.bram36, count.uram, True)
     assert found["largest"] == found["largest_searched_to"] == limits.MOST
-    assert found["live_bytes"] == training_bytes(memory)
+    assert found["allocated_bytes"] == training_bytes(memory)
     assert found["program_bytes"] * 8 == program_shape(TINY).bits
     assert found["dense_live_bytes"] == dense_live_bytes(TINY)
-    assert found["ratio_live"] == dense_live_bytes(TINY) / training_bytes(memory)
+    assert found["ratio_allocated"] == dense_live_bytes(TINY) / training_bytes(memory)
     assert [bank["name"] for bank in found["banks"]] == [shape.name for shape in shapes]
     for bank, shape in zip(found["banks"], shapes, strict=True):
         assert (bank["width"], bank["depth"], bank["kind"]) == (shape.width, shape.depth, shape.kind)
@@ -287,7 +287,7 @@ def test_the_commands_json_has_the_counts_of_the_map(capsys: pytest.CaptureFixtu
 @pytest.mark.usefixtures("short_search")
 def test_the_command_plans_for_the_megabytes_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     found = figures(["--preset", "tiny", "--max-mb", "0.09"], capsys)
-    assert found["live_bytes"] <= 90_000
+    assert found["allocated_bytes"] <= 90_000
     chosen = found["config"]["recompute"], found["config"]["rederive"]
     plan = cheapest_plan(TINY, budget=U50_USABLE, max_bytes=90_000).config
     assert chosen == (list(plan.recompute), plan.rederive) != ([], False)
