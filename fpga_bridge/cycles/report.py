@@ -130,7 +130,11 @@ def step_table(found: Figures) -> Table:
     add("cycles, corpus mean", "cycles_mean_corpus", _number)
     add(f"engine's utilisation, {at}", "utilisation", _percent)
     add("engine's utilisation, corpus mean", "utilisation_mean_corpus", _percent)
-    add(f"DSP of the usable {USABLE_DSP}", "dsp", lambda n: f"{n:,} ({100 * n / USABLE_DSP:.0f} %)".replace(",", " "))
+    add(
+        f"DSP of the usable {USABLE_DSP}",
+        "dsp",
+        lambda n: f"{n:,} ({100 * n / USABLE_DSP:.0f} %)".replace(",", " "),
+    )
     add(f"ms a step, {at}", "seconds", lambda s: f"{1e3 * s:.3f}", "step")
     add("ms a step, corpus mean", "seconds", lambda s: f"{1e3 * s:.3f}", "step_mean_corpus")
     add(f"s an epoch of {found['sentences']} sentences", "seconds", lambda s: f"{s:.2f}", "epoch")

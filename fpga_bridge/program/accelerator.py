@@ -26,8 +26,8 @@ class Accelerator:
     (fpga_bridge.kernel.operators) are those of: how long a unit waits for another's last results.
 
     Raises:
-        UserError: an odd or too large number of rows, or lanes beyond what a memory's ports give or below what
-            the kernel needs.
+        UserError: an odd or too large number of rows, or lanes beyond what a memory's ports give or too few
+            for the kernel.
     """
 
     tile_rows: int = 12
@@ -49,7 +49,9 @@ class Accelerator:
             if lanes < 1 or most % lanes:
                 raise UserError(f"{name}: expected a divisor of {most}, what a memory gives, found {lanes}")
         if self.nonlinear_lanes < 2:
-            raise UserError("nonlinear_lanes: expected at least 2, of which the joint loss is the sum, found 1")
+            raise UserError(
+                "nonlinear_lanes: expected at least 2, of which the joint loss is the sum, found 1"
+            )
         if self.tile_rows < 2 or self.tile_rows % 2 or self.tile_rows > min(self.tile_lanes, MAX_LANES):
             most = min(self.tile_lanes, MAX_LANES)
             raise UserError(f"tile_rows: expected an even number from 2 to {most}, found {self.tile_rows}")

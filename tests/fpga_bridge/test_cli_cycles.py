@@ -108,7 +108,10 @@ def test_counting_on_the_kernel_agrees_or_gives_status_1(
         (["--out", "absent"], "--out: expected an existing folder, found none at absent"),
         (["--tile-rows", "5"], "tile_rows: expected an even number from 2 to 16, found 5"),
         (["--norm-lanes", "12"], "norm_lanes: expected a divisor of 32"),
-        (["--nonlinear-lanes", "1"], "nonlinear_lanes: expected at least 2, of which the joint loss is the sum"),
+        (
+            ["--nonlinear-lanes", "1"],
+            "nonlinear_lanes: expected at least 2, of which the joint loss is the sum",
+        ),
         (["--sum-distance", "0"], "sum_distance: expected at least 1, found 0"),
         (["--preset", "enc3"], "unknown preset 'enc3'"),
         (["--format", "dense"], "expected format 'tt', found 'dense'"),
