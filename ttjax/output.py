@@ -6,12 +6,14 @@ With JSON on standard output ("-") nothing else is written there: the text goes 
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 
@@ -138,3 +140,8 @@ def _target(path: Path) -> Path:
     if target.exists() and not target.is_file():
         raise UserError(f"{path}: expected a regular file to write or replace, found something else")
     return target
+
+
+def json_number(value: float | np.floating) -> float | str:
+    """The number for JSON, which has no NaN or infinity: those are given by name."""
+    return float(value) if math.isfinite(value) else str(value)

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from fpga_bridge.device import Trace
 from fpga_bridge.program.manifest import TracePoint
 from ttjax import UserError
+from ttjax.output import json_number
 
 EPSILON = float(np.finfo(np.float32).eps)
 # Excess of an error where none at all is allowed.
@@ -143,7 +144,9 @@ def measure(
         if not np.isfinite(array).all():
             at = _index(np.isfinite(array).argmin(), array)
             failed = _failed(step, point, f"{side} has {array[at]}")
-            return replace(failed, worst=at, expected=_number(expected[at]), actual=_number(actual[at]))
+            return replace(
+                failed, worst=at, expected=json_number(expected[at]), actual=json_number(actual[at])
+            )
     size = _norm(truth) or 1.0
     difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
     worst = _index(difference.argmax(), difference)
@@ -158,8 +161,8 @@ def measure(
         max_abs=float(difference[worst]),
         ulp=(int(median_ulp), int(high_ulp), int(largest_ulp)),
         worst=worst,
-        expected=_number(expected[worst]),
-        actual=_number(actual[worst]),
+        expected=json_number(expected[worst]),
+        actual=json_number(actual[worst]),
     )
 
 
@@ -203,11 +206,6 @@ def _ordinal(x: np.ndarray) -> np.ndarray:
 
 def _norm(x: np.ndarray) -> float:
     return float(np.linalg.norm(x.astype(np.float64).reshape(-1)))
-
-
-def _number(value: np.floating) -> float | str:
-    """JSON has no NaN or infinity: those are given by name."""
-    return float(value) if np.isfinite(value) else str(value)
 
 
 def _index(flat: np.integer, array: np.ndarray) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from fpga_bridge.agreement.lockstep import Report
 from fpga_bridge.device import Trace
 from fpga_bridge.kernel.build import write_atomically
 from ttjax import UserError
+from ttjax.output import json_number
 
 # A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
 # zero in exact arithmetic, and so such a bias never leaves its start but by noise.
@@ -95,7 +96,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "first_divergence": None if first is None else asdict(first),
         "ms_per_step": report.ms_per_step,
         "same_bits_untraced": report.same_bits,
-        "losses": [{"device": _number(device), "jax": _number(jax)} for device, jax in report.losses],
+        "losses": [{"device": json_number(device), "jax": json_number(jax)} for device, jax in report.losses],
         "points": [asdict(c) for c in report.comparisons],
     }
 
@@ -113,11 +114,6 @@ def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
         write_atomically(content.getvalue(), path)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}; choose another with --keep") from None
-
-
-def _number(value: float) -> float | str:
-    """JSON has no NaN or infinity: those are given by name."""
-    return value if np.isfinite(value) else str(value)
 
 
 def _by_stage(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:

@@ -24,7 +24,7 @@ from fpga_bridge.devices.by_name import check_name, open_device
 from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
-from ttjax.output import Output
+from ttjax.output import Output, json_number
 from ttjax.picture import check_results_folder, save, subplots
 from ttjax.provenance import versions
 
@@ -121,7 +121,7 @@ class Compare:
                 "seed": self.seed,
                 "versions": versions(("jax", "jaxlib", "numpy")),
                 "same_bits": same,
-                "devices": [_finite(dataclasses.asdict(finding)) for finding in findings],
+                "devices": [_row(finding) for finding in findings],
             }
         )
         figures = [f.parameter_error for f in findings if f.absent is None]
@@ -208,8 +208,8 @@ def _check(name: str) -> None:
         raise UserError(f"--devices: unknown device {name!r}: expected one of {expected}") from None
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN or infinity: those are given by name."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+def _row(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON values."""
+    row = dataclasses.asdict(finding)
+    numbers = {key: json_number(value) for key, value in row.items() if isinstance(value, float)}
+    return row | numbers | {"drift": {step: json_number(error) for step, error in finding.drift.items()}}

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ttjax.data import fetch, locate
@@ -10,7 +11,7 @@ from ttjax.data.cli import DataFetch, DataShow
 from ttjax.data.corpus import Corpus, Sentence, corpus_files, write_corpus
 from ttjax.data.locate import cache_folder, load_corpus
 from ttjax.errors import UserError
-from ttjax.output import Output, write_json
+from ttjax.output import Output, json_number, write_json
 from ttjax.picture import check_results_folder
 
 SPLIT = (Sentence(("fly", "to", "rome"), ("O", "O", "B-to"), "flight"),)
@@ -202,6 +203,12 @@ def test_json_path_is_checked_before_the_work(world: World):
     command = DataFetch(source_kind="folder", source=str(world.folder / "copy"), json=path)
     with pytest.raises(UserError, match=r"x.json: expected an existing folder .*missing, found none"):
         command.run()
+
+
+def test_numbers_that_json_lacks_are_given_by_name():
+    given = [np.float32(0.5), -2.0, np.float64("nan"), float("inf"), np.float32("-inf")]
+    text = json.dumps([json_number(number) for number in given], allow_nan=False)
+    assert json.loads(text) == [0.5, -2.0, "nan", "inf", "-inf"]
 
 
 def test_json_is_whole_or_absent(tmp_path: Path):
