@@ -14,7 +14,7 @@ from fpga_bridge.cycles.model import StepModel
 from fpga_bridge.cycles.trips import SentenceShape
 from fpga_bridge.memory.banks import PORTS
 from fpga_bridge.program.accelerator import ClockClass
-from fpga_bridge.program.instructions import ENGINE, LENGTH, Flag, Instruction, Op, Operand
+from fpga_bridge.program.instructions import ENGINE, LENGTH, NONE, Flag, Instruction, Op, Operand
 from fpga_bridge.program.ports import Ports
 from ttjax.picture import save, subplots
 
@@ -77,7 +77,10 @@ def kind_of(job: Instruction) -> str:
 
 
 def words_moved(job: Instruction, ports: Ports, length: int) -> int:
-    """Words that a contraction reads and writes, of all its memories together."""
+    """Words that a contraction reads and writes, of all its memories together.
+
+    Where a sum is over tokens of one digit, the most that tokens can make of it.
+    """
     a = ports.accelerator
     rows, cols, stream, batches = job.extents(length)
     row_tiles, col_tiles = -(-rows // a.tile_rows), -(-cols // a.tile_lanes)
@@ -88,14 +91,17 @@ def words_moved(job: Instruction, ports: Ports, length: int) -> int:
 
     of_narrow = row_tiles * each(narrow, min(rows, a.tile_rows), a.tile_rows)
     of_wide = col_tiles * each(wide, min(cols, a.tile_lanes), a.tile_lanes)
-    # The tiled matrix once, a row at a time as it lies there; a sum that is added to is read and written.
+    # The tiled matrix once, a row at a time as it lies there.
     lines, along, lanes = (
         (cols, rows, a.tile_rows) if job.flags & Flag.TRANSPOSED else (rows, cols, a.tile_lanes)
     )
     of_tile = lines * -(-along // lanes) * each(tile, min(along, lanes), lanes)
     if job.op == Op.TO_TILE:
         sums = 0 if columns is None else col_tiles * each(columns, min(cols, a.tile_lanes), a.tile_lanes)
-        return batches * (stream * (of_narrow * col_tiles + of_wide * row_tiles) + of_tile + sums)
+        # Tokens of one digit add to what is there: each but the first reads it before it writes.
+        added_to = 0 if job.order == NONE else batches - 1
+        streamed = stream * (of_narrow * col_tiles + of_wide * row_tiles)
+        return batches * (streamed + of_tile + sums) + added_to * of_tile
     if job.op == Op.TO_WIDE:
         read, result, tiles = (
             of_narrow * col_tiles,
