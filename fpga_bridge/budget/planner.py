@@ -31,14 +31,29 @@ class Plan:
         return self.memory.config
 
 
-def plans(config: ModelConfig) -> Iterator[Plan]:
-    """Every plan of a config: each set of recomputed blocks, rederived values or not.
+# Of models whose blocks differ, which have two to the power of this and one more plans.
+MOST_UNLIKE_BLOCKS = 8
 
-    Gradients are applied at once in all of them: that costs no operation.
+
+def plans(config: ModelConfig) -> Iterator[Plan]:
+    """The plans of a config worth a look: sets of recomputed blocks, rederived values or not.
+
+    Gradients are applied at once in all of them: that costs no operation. Blocks cost the same to recompute,
+    and of as many the first need the least: all save the same but the last block, whose values would be gone
+    only while the heads are at work. Not so where layers are frozen: then each set is a plan.
+
+    Raises:
+        UserError: layers are frozen, and there are too many blocks to try each set.
     """
-    blocks = range(config.n_blocks)
+    if config.frozen and config.n_blocks > MOST_UNLIKE_BLOCKS:
+        raise UserError(
+            "planning with frozen layers tries each set of blocks: expected at most"
+            f" {MOST_UNLIKE_BLOCKS}, found {config.n_blocks}; plan without --frozen, or say with --recompute"
+            " which to make again"
+        )
+    blocks = tuple(range(config.n_blocks))
     for count in range(config.n_blocks + 1):
-        for recompute in combinations(blocks, count):
+        for recompute in combinations(blocks, count) if config.frozen else (blocks[:count],):
             for rederive in (False, True):
                 planned = config.replace(recompute=recompute, rederive=rederive, immediate=True)
                 memory = make_memory_map(planned)

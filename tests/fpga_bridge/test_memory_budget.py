@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from fpga_bridge.budget import limits
 from fpga_bridge.budget.buffers import kernel_shapes, program_blocks, program_shape, training_bytes
 from fpga_bridge.budget.limits import blocks_of, first_to_run_out, largest, shortage
-from fpga_bridge.budget.planner import cheapest_plan
+from fpga_bridge.budget.planner import cheapest_plan, plans
 from fpga_bridge.budget.slr_picture import draw, place_on_slrs
 from fpga_bridge.cli import main
 from fpga_bridge.memory.banks import bank_shapes, core_shapes
@@ -162,6 +162,29 @@ def test_the_cheapest_plan_keeps_to_the_bytes_it_is_given(config: ModelConfig) -
     assert plan.extra == min(map(cost, fitting))
 
 
+@pytest.mark.parametrize("n_blocks", [3, 4])
+def test_of_as_many_recomputed_blocks_the_first_need_the_least(n_blocks: int) -> None:
+    """So that the planner need not try the others."""
+
+    def needs(config: ModelConfig) -> tuple[float, ...]:
+        memory, count = make_memory_map(config), blocks_of(config)
+        return memory.total_bytes, count.bram36, count.uram
+
+    tried = {plan.config for plan in plans(TINY.replace(n_blocks=n_blocks))}
+    assert len(tried) == 2 * (n_blocks + 1)
+    for planned in every_plan(TINY.replace(n_blocks=n_blocks)):
+        first = planned.replace(recompute=tuple(range(len(planned.recompute))))
+        assert first in tried and cost(first) == cost(planned)
+        assert all(least <= other for least, other in zip(needs(first), needs(planned), strict=True))
+
+
+def test_frozen_layers_make_blocks_unlike_and_each_set_is_tried() -> None:
+    config = TINY.replace(frozen=("block0.q",))
+    assert {p.config for p in plans(config)} == set(every_plan(config))
+    with pytest.raises(UserError, match="tries each set of blocks: expected at most 8, found 9"):
+        cheapest_plan(config.replace(n_blocks=9), budget=U50_USABLE)
+
+
 def test_the_cheapest_plan_of_six_blocks_in_3_8_megabytes_makes_all_again() -> None:
     plan = cheapest_plan(preset("enc6"), budget=U50_USABLE, max_bytes=3_800_000)
     assert plan.config == recomputed(preset("enc6"))
@@ -183,9 +206,9 @@ def kernel_fits(config: ModelConfig, budget: Budget) -> bool:
 
 
 def test_one_more_than_the_largest_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the blocks it is the program that decides: the banks of one more would fit."""
+    """Of the blocks it is the program that decides: one more would fit with the program of fewer."""
     monkeypatch.setattr(limits, "MOST", {"blocks": 8, "rank": 16, "sequence": 128})
-    budget = Budget(160, 420)
+    budget = Budget(210, 490)
     most = largest(TINY, budget)
     assert all(0 < size < limits.MOST[name] for name, size in most.items())
 
@@ -198,7 +221,8 @@ def test_one_more_than_the_largest_does_not_fit(monkeypatch: pytest.MonkeyPatch)
 
     assert all(kernel_fits(config, budget) for config in grown(0))
     assert not any(kernel_fits(config, budget) for config in grown(1))
-    assert budget.fits(total_blocks(bank_shapes(make_memory_map(grown(1)[0]))))
+    banks = total_blocks(bank_shapes(make_memory_map(grown(1)[0])))
+    assert budget.fits(banks + program_blocks(TINY))
 
 
 def test_a_model_that_recomputes_grows_recomputing_and_more_blocks_of_it_fit(
