@@ -207,7 +207,7 @@ def kernel_fits(config: ModelConfig, budget: Budget) -> bool:
 
 def test_one_more_than_the_largest_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the blocks it is the program that decides: one more would fit with the program of fewer."""
-    monkeypatch.setattr(limits, "MOST", {"blocks": 8, "rank": 16, "sequence": 128})
+    monkeypatch.setattr(limits, "MOST", {"blocks": 8, "rank": 16, "sequence": 256})
     budget = Budget(210, 490)
     most = largest(TINY, budget)
     assert all(0 < size < limits.MOST[name] for name, size in most.items())
