@@ -257,3 +257,8 @@ class Trio:
             0, self.points, actual=actual, expected=expected, truth=truth, criterion=Criterion()
         )
         return {c.name: c for c in compared}
+
+
+def recomputed(config: ModelConfig) -> ModelConfig:
+    """Everything made again that can be."""
+    return config.replace(recompute=tuple(range(config.n_blocks)), rederive=True, immediate=True)

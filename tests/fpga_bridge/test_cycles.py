@@ -32,7 +32,7 @@ from fpga_bridge.memory.banks import PORTS
 from fpga_bridge.memory.blocks import BlockCount, total_blocks
 from fpga_bridge.memory.memory_map import make_memory_map
 from fpga_bridge.program.accelerator import CLASSES, DEFAULT, Accelerator
-from fpga_bridge.program.instructions import ENGINE, LENGTH, Flag, Instruction, Op, Operand, Program
+from fpga_bridge.program.instructions import ENGINE, LENGTH, Instruction, Op, Operand, Program
 from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.program.ports import Ports
@@ -248,51 +248,6 @@ def test_words_moved_hold_the_elements_that_must_cross(name: str) -> None:
             words += elements / ports.lanes(operand.array)
         found = words_moved(job, ports, longest)
         assert words <= found
-
-
-class WordsOfFour(Ports):
-    """Every memory's words hold four elements."""
-
-    def lanes(self, array: str) -> int:
-        return 4
-
-
-# On a tile of 4 × 8, by hand, in words of four: narrow rows are 1 or 2 words, wide ones 2 or 4.
-NARROW, WIDE = Operand("narrow", row=8), Operand("wide", row=16)
-BY_HAND = {
-    # 5 tokens: 3 rows of 1 + 2 words, and the tile's 4 rows of 2; a wide row that begins off a word is 3.
-    "sums stay": (Instruction(Op.TO_TILE, ("", ""), (NARROW, WIDE, WIDE), 4, 8, 3, LENGTH), 5 * (9 + 8)),
-    "off words": (
-        Instruction(Op.TO_TILE, ("", ""), (NARROW, WIDE.at(1), WIDE), 4, 8, 3, LENGTH),
-        5 * (12 + 8),
-    ),
-    # All of one digit: 4 of the 5 read the tile before they write it.
-    "sums of a digit": (
-        Instruction(Op.TO_TILE, ("", ""), (NARROW, WIDE, WIDE), 4, 8, 3, LENGTH, order=0),
-        5 * (9 + 8) + 4 * 8,
-    ),
-    # 2 × 2 tiles: narrow rows come for both columns of tiles, wide ones for both rows; sums of 16 columns.
-    "tiles": (
-        Instruction(Op.TO_TILE, ("", ""), (NARROW, WIDE, WIDE, None, None, WIDE), 8, 16, 3),
-        3 * (2 * 2 + 2 * 4) + 8 * 4 + 4,
-    ),
-    # Reads narrow for both columns of tiles; result, addend and bias once.
-    "to wide": (
-        Instruction(Op.TO_WIDE, ("", ""), (NARROW, WIDE, WIDE, WIDE, WIDE), 8, 16, 3),
-        3 * (2 * 2 + 4 + 4 + 4) + 8 * 4,
-    ),
-    # The tiled matrix lies as 16 rows of 8, read 4 at a time.
-    "to narrow": (
-        Instruction(Op.TO_NARROW, ("", ""), (NARROW, WIDE, NARROW), 8, 16, 3, flags=Flag.TRANSPOSED),
-        3 * (2 * 4 + 2) + 16 * 2,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BY_HAND)
-def test_words_moved_are_those_counted_by_hand(name: str) -> None:
-    job, words = BY_HAND[name]
-    assert words_moved(job, WordsOfFour(make_memory_map(TINY), OTHER), 5) == words
 
 
 def test_dsp_blocks_are_those_of_the_operators() -> None:
