@@ -19,7 +19,7 @@ from ttjax.batch import Batch
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow, contract
 from ttjax.model import loss
-from ttjax.params import init_params, parameter_shapes
+from ttjax.params import abstract_params, parameter_shapes
 from ttjax.tt import core_shapes
 
 BYTES_PER_NUMBER = 4  # float32 everywhere
@@ -80,7 +80,7 @@ def linear_layer_costs(config: ModelConfig) -> dict[str, LinearCosts]:
 
 def step_multiplications(config: ModelConfig, flow: Flow = "bidirectional") -> int:
     """Multiplications in the products of one training step at ``seq_len`` tokens, forward and backward."""
-    params = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    params = abstract_params(config)
     tokens = jax.ShapeDtypeStruct((config.seq_len,), jnp.int32)
     number = jax.ShapeDtypeStruct((), jnp.int32)
 

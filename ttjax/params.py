@@ -6,6 +6,8 @@ Dotted leaf names (``block0.q.core3``) are the names the memory map, traces and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -70,10 +72,16 @@ def unflatten(leaves: Mapping[str, Any]) -> Params:
     return unflatten_dict(dict(leaves), sep=".")
 
 
-def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     """Shape of each leaf by dotted name, without making any."""
-    abstract = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
-    return {name: leaf.shape for name, leaf in flatten(abstract).items()}
+    return MappingProxyType({name: leaf.shape for name, leaf in flatten(abstract_params(config)).items()})
+
+
+@lru_cache(maxsize=64)
+def abstract_params(config: ModelConfig) -> Params:
+    """Parameters as ``jax.ShapeDtypeStruct`` leaves, without values. Shared: not to be changed."""
+    # Tracing the initialisation takes a tenth of a second, and everything asks for the same few models.
+    return jax.eval_shape(lambda: init_params(jax.random.key(0), config))
 
 
 def check_params(params: Params, config: ModelConfig) -> None:

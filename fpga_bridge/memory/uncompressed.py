@@ -9,8 +9,9 @@ import optax
 from fpga_bridge.memory.lifetimes import temporaries
 from fpga_bridge.memory.memory_map import BYTES
 from fpga_bridge.memory.timeline import make_timeline
-from ttjax import Batch, ModelConfig, UserError, init_params, sgd_step
+from ttjax import Batch, ModelConfig, UserError, sgd_step
 from ttjax.costs import model_costs
+from ttjax.params import abstract_params
 
 
 def dense_config(config: ModelConfig) -> ModelConfig:
@@ -50,7 +51,7 @@ def xla_bytes(config: ModelConfig) -> int:
         UserError: this backend of XLA reports no memory.
     """
     dense = dense_config(config)
-    params = jax.eval_shape(lambda: init_params(jax.random.key(0), dense))
+    params = abstract_params(dense)
     optimizer = optax.sgd(1e-3)
     tokens = jax.ShapeDtypeStruct((dense.seq_len,), jnp.int32)
     number = jax.ShapeDtypeStruct((), jnp.int32)

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt32
 
 from fpga_bridge.device import Trace
 from fpga_bridge.memory.layout import HASH_WORDS, Layout, make_layout
-from ttjax import Batch, ModelConfig, init_params, loss, trace_shapes
+from ttjax import Batch, ModelConfig, loss, trace_shapes
+from ttjax.params import abstract_params
 
 Kind = Literal["value", "value_gradient", "parameter_gradient", "updated"]
 
@@ -113,6 +113,7 @@ class Manifest:
         return buffer
 
 
+@lru_cache(maxsize=64)
 def make_manifest(config: ModelConfig) -> Manifest:
     """The manifest of a config's bidirectional step."""
     layout = make_layout(config)
@@ -177,8 +178,7 @@ def stage_of(value: str) -> str:
 
 def _value_shapes(config: ModelConfig, padded_to: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the values of a sentence padded to so many positions, in order of execution."""
-    params = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
     tokens = jnp.zeros(padded_to, jnp.int32)
     batch = Batch(tokens, jnp.int32(2), jnp.int32(0), tokens)
-    shapes = trace_shapes(lambda p, tap: loss(p, batch, config, tap=tap), params)
+    shapes = trace_shapes(lambda p, tap: loss(p, batch, config, tap=tap), abstract_params(config))
     return {name: shape.shape for name, shape in shapes.items()}
