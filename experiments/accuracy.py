@@ -161,7 +161,7 @@ def _table(rows: Sequence[Row], corpus: Corpus) -> Table:
         table.add_row(
             "\n  ".join([f"{row['preset']} {row['format']}{rank}", *recipe_changes(row).split()]),
             f"{row['parameters']:,}",
-            *(f"{row[name]:.2f} {_span(row, name)}" for name in SCORES),
+            *(f"{row[name]:.2f}{_span(row, name)}" for name in SCORES),
             f"{best['intent']:.2f} {best['slot_f1']:.2f}",
         )
     table.title = (
@@ -173,8 +173,9 @@ def _table(rows: Sequence[Row], corpus: Corpus) -> Table:
 
 
 def _span(row: Row, name: str) -> str:
+    """Lowest to highest, where there are several seeds."""
     low, high = row[f"{name}_range"]
-    return f"{low:.2f}–{high:.2f}"
+    return f" {low:.1f}–{high:.1f}" if len(row["seeds"]) > 1 else ""
 
 
 def _model(row: Row) -> tuple[str, str]:
