@@ -31,36 +31,30 @@ from ttjax.cli_model import ModelArgs
 
 CONNECTIVITY_NAME = "link.cfg"
 HLS_COMMANDS_NAME = "hls.tcl"
-SAYS = {
-    "platform": PLATFORM,
-    "kernel": KERNEL,
-    "clock": str(CLOCK_MHZ),
-    "tools": TOOLS,
-}
+# What hls/Makefile asks for, in its order.
+SAYS = (KERNEL, PLATFORM, CLOCK_MHZ, TOOLS)
 
 
 @dataclass(frozen=True)
 class CardFiles:
-    """Write what `v++` needs beside the sources, or say one fact of the kernel's interface."""
+    """Write what `v++` needs beside the sources, or say what its command line needs of the interface."""
 
     to: Path = Path("build/card/generated")
     """Folder for the header, the commands for Vitis HLS and the connectivity file."""
     taps: bool = False
     """With the trace points' buffers."""
-    say: str | None = None
-    """Print platform, kernel, clock or tools, and write nothing."""
+    say: bool = False
+    """Print kernel, platform, clock in MHz and tools' version on a line, and write nothing."""
     model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
     data: str | None = None
     """Corpus that the kernel is to have outputs for, as of `fpga-bridge build`."""
 
     def run(self) -> int:
         """Write or print; returns exit status 0."""
-        if self.say is None:
-            write_card_files(self.to, config_of_data(self.model.config(), self.data, print), self.taps)
-        elif self.say in SAYS:
-            print(SAYS[self.say])
+        if self.say:
+            print(*SAYS)
         else:
-            raise UserError(f"--say: expected one of {', '.join(SAYS)}, found {self.say!r}")
+            write_card_files(self.to, config_of_data(self.model.config(), self.data, print), self.taps)
         return 0
 
 
