@@ -34,7 +34,7 @@ from ttjax.errors import UserError
 from ttjax.output import Output
 from ttjax.picture import check_results_folder
 
-MINUTES = 240.0  # one training at a time, estimated from the time of an epoch
+MINUTES = 215.0  # one training at a time, estimated from the time of an epoch
 
 POINTS_SHOWN = 20  # percentage points below the best that the plot by epoch reaches down to
 SCORES = {"intent": "intent accuracy", "slot_f1": "slot F1"}

@@ -26,7 +26,7 @@ from ttjax.output import Output, write_json
 from ttjax.picture import check_results_folder, save, subplots
 from ttjax.provenance import code_version
 
-MINUTES = 5
+MINUTES = 3
 
 MODELS = ("enc2", "enc4", "enc6")
 RANKS, LENGTHS = (4, 8, 12, 16, 24, 32, 48), (32, 64, 128, 256, 512)
