@@ -81,6 +81,18 @@ def write_whole(path: str | Path, content: bytes, what: str) -> None:
         UserError: the file's folder doesn't exist, the path is not a regular file, or writing fails.
     """
     target = _target(Path(path))
+    try:
+        replace_file(target, content)
+    except OSError as error:
+        raise UserError(f"{path}: can't write the {what} ({error.strerror}): choose another path") from error
+
+
+def replace_file(target: Path, content: bytes) -> None:
+    """What ``write_whole`` does once the path is checked, for callers that have their own word for an error.
+
+    Raises:
+        OSError: writing fails.
+    """
     part = _beside(target)
     try:
         with part.open("wb") as file:
@@ -94,8 +106,6 @@ def write_whole(path: str | Path, content: bytes, what: str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
-        raise UserError(f"{path}: can't write the {what} ({error.strerror}): choose another path") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.program.manifest import Manifest
 from ttjax import UserError
-from ttjax.output import user_cache
+from ttjax.output import replace_file, user_cache
 
 # No contraction into fused multiply-adds and no value-changing optimisation: the bits are IEEE's own, at
 # any level and vector width. Hidden symbols: kernels in one process must not share any, and g++ marks what is
@@ -121,13 +120,7 @@ def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -
 def write_atomically(content: bytes, target: Path) -> None:
     """Writes a file so that it is there whole or not at all; makes its folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not from tempfile, whose files only their owner can read.
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace_file(target, content)
 
 
 def _target(compiler: str) -> bytes:
