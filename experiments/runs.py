@@ -113,7 +113,7 @@ class RunOptions:
         by = other_code(commit for result in before.values() if result for commit in result["commits"])
         out.say(f"trainings: {len(wanted)}, of which {len(wanted) - len(missing)} are done{by}, in {folder}")
         failed = train_all(missing, folder, self.jobs, out)
-        results = {job: finished(job, folder) for job in wanted}
+        results = before | {job: finished(job, folder) for job in missing}
         return Trained(
             {job: result for job, result in results.items() if result is not None},
             [f"{job.label} ({log_of(job, folder)}): {why}" for job, why in failed],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -72,9 +71,9 @@ def unflatten(leaves: Mapping[str, Any]) -> Params:
     return unflatten_dict(dict(leaves), sep=".")
 
 
-def parameter_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shape of each leaf by dotted name, without making any."""
-    return MappingProxyType({name: leaf.shape for name, leaf in flatten(abstract_params(config)).items()})
+    return {name: leaf.shape for name, leaf in flatten(abstract_params(config)).items()}
 
 
 @lru_cache(maxsize=64)
