@@ -23,9 +23,10 @@ from ttjax.params import Params
 
 _State = tuple[Params, optax.OptState]
 
-# Lengths that sentences are padded to within a scan, as far as they are below seq_len. More of them would
-# save little (the mean sentence of ATIS has 12.3 tokens with [CLS]), and each is compiled for itself.
-PADDED_LENGTHS = (10, 14, 20, 32, 64, 128, 256)
+# Lengths that sentences are padded to within a scan, as far as they are below seq_len; each is compiled for
+# itself. Chosen for ATIS, whose sentences have 12.3 tokens in the mean with [CLS], out of those that suit a
+# CPU's vectors: 15 tokens take as long as 16 (python -m benchmarks.step --tokens).
+PADDED_LENGTHS = (8, 12, 16, 24, 32, 64, 128, 256)
 
 
 @partial(jax.jit, static_argnames=("optimizer", "config", "flow"))
