@@ -193,6 +193,7 @@ class Step:
         rows: dict[str, Callable[[], Training]] = {
             report.OURS: partial(ours.by_scan, case),
             "ttjax, right_to_left": partial(ours.by_scan, case, "right_to_left"),
+            "ttjax, planned": partial(ours.by_scan, case, "planned"),
             "ttjax, dense from cores": partial(ours.by_scan, case, "dense"),
             report.OURS_DENSE: partial(ours.by_scan, case, format="dense"),
         }

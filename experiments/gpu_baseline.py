@@ -54,7 +54,7 @@ class GpuBaseline:
     """Model: enc2, enc4, enc6 (the paper's) or tiny."""
     formats: tuple[str, ...] = ("tt", "dense")
     """tt (tensor-train) and dense (uncompressed)."""
-    flows: tuple[str, ...] = ("bidirectional", "right_to_left", "dense")
+    flows: tuple[str, ...] = ("bidirectional", "planned", "right_to_left", "dense")
     """Contraction flows of the TT layers; the dense format has none."""
     steps: int = 200
     """Sentences, the first of an epoch, that a training goes through over and over."""

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from ttjax.cli_model import ModelArgs
 from ttjax.config import ModelConfig
-from ttjax.contraction import checked_flow
+from ttjax.contraction import checked_flow, plan
 from ttjax.costs import MEGABYTE, LinearCosts, ModelCosts, linear_layer_costs, model_costs
 from ttjax.output import Output
+from ttjax.tt import core_shapes
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Info:
 
     model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(default_factory=ModelArgs)
     flow: str | None = None
-    """Show this flow alone beside the uncompressed layer: dense (forms W from the cores), right_to_left
-    or bidirectional. Default: all."""
+    """Show this flow alone beside the uncompressed layer: dense (forms W from the cores), right_to_left,
+    bidirectional or planned (of fewest multiplications forward). Default: all."""
     json: str | None = None
     """File for the figures as JSON; - for standard output."""
 
@@ -42,7 +43,7 @@ class Info:
         layer = _chosen(linear_layer_costs(config), self.flow)
         out.console.print(_size_table(self.model.preset, config, size))
         out.console.print(_layer_table(config, layer))
-        for line in _comparisons(layer):
+        for line in _comparisons(config, layer):
             out.say(line)
         out.write_json(
             {
@@ -104,17 +105,21 @@ def _layer_table(config: ModelConfig, layer: dict[str, LinearCosts]) -> Table:
     return table
 
 
-def _comparisons(layer: dict[str, LinearCosts]) -> list[str]:
-    """The bidirectional flow against the others shown, in words."""
-    best = layer.get("bidirectional")
-    if best is None:
-        return []
-    times = {flow: costs.multiplications / best.multiplications for flow, costs in layer.items()}
-    stored = layer["dense"].stored / best.stored
-    lines = [
-        f"bidirectional: {times['dense']:.2f}× fewer multiplications and {stored:.2f}× fewer stored numbers"
-        " than dense"
-    ]
-    if "right_to_left" in times:
-        lines.append(f"bidirectional: {times['right_to_left']:.2f}× fewer multiplications than right_to_left")
+def _comparisons(config: ModelConfig, layer: dict[str, LinearCosts]) -> list[str]:
+    """The paper's flow, bidirectional, against those it is compared with, and the planned order, in words."""
+    lines = []
+    for flow, other in (
+        ("bidirectional", "dense"),
+        ("bidirectional", "right_to_left"),
+        ("planned", "bidirectional"),
+    ):
+        if flow in layer and other in layer:
+            more, fewer = layer[other], layer[flow]
+            lines.append(
+                f"{flow}: {more.multiplications / fewer.multiplications:.2f}× fewer multiplications and"
+                f" {more.stored / fewer.stored:.2f}× fewer stored numbers than {other}"
+            )
+    if "planned" in layer:
+        shapes = core_shapes(config.in_modes + config.out_modes, config.tt_ranks)
+        lines.append(f"planned: y = {plan(config.seq_len, shapes, len(config.in_modes)).order}")
     return lines

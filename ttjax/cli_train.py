@@ -57,7 +57,7 @@ class Train:
     """Corpus: a folder, "atis" or "travel". Default: $TTJAX_DATA, else ATIS if it is cached or can be
     fetched, else travel, which is synthetic."""
     flow: str | None = None
-    """Contraction flow of the TT layers: bidirectional (default), right_to_left or dense."""
+    """Contraction flow of the TT layers: bidirectional (default), planned, right_to_left or dense."""
     optimizer: str | None = None
     """sgd (default), momentum, nesterov, adam, adamw, nadam, rmsprop, adagrad or lion."""
     schedule: str | None = None

@@ -64,9 +64,9 @@ def multiplications(fn: Callable[..., Any], *avals: Any) -> int:
 def linear_layer_costs(config: ModelConfig) -> dict[str, LinearCosts]:
     """Costs of one linear layer by flow.
 
-    ``dense`` is the uncompressed layer x W; ``dense_from_cores``, ``right_to_left`` and
-    ``bidirectional`` are the flows of ``ttjax.contraction`` on the layer's TT cores, the first of them
-    being the one that forms W.
+    ``dense`` is the uncompressed layer x W; ``dense_from_cores``, ``right_to_left``, ``bidirectional`` and
+    ``planned`` are the flows of ``ttjax.contraction`` on the layer's TT cores, the first of them being the
+    one that forms W.
     """
     x = _abstract((config.seq_len, config.d_model))
     weight = _abstract((config.d_model, config.d_model))

@@ -55,7 +55,7 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--seq-len", "1"], "seq_len: expected at least 2"),
         (
             ["--flow", "sideways"],
-            "unknown flow 'sideways': expected one of dense, right_to_left, bidirectional",
+            "unknown flow 'sideways': expected one of dense, right_to_left, bidirectional, planned",
         ),
     ],
 )
@@ -226,6 +226,7 @@ def test_info_json_is_pure_and_complete(capsys: pytest.CaptureFixture[str]) -> N
     assert sum(info["parts"].values()) == info["parameters"]
     assert info["config"]["tt_ranks"] == [1, 12, 12, 12, 12, 12, 1]
     assert "22.51×" in captured.err and "22.67×" in captured.err and "1.49×" in captured.err
+    assert "planned: y = (((x (G1 G2)) G3) G4) (G5 G6)" in captured.err
 
 
 def test_info_follows_the_model_options(capsys: pytest.CaptureFixture[str]) -> None:

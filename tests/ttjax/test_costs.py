@@ -9,8 +9,10 @@ import pytest
 from jax import lax
 
 from ttjax.config import ModelConfig, preset
+from ttjax.contraction import plan
 from ttjax.costs import linear_layer_costs, model_costs, multiplications
 from ttjax.params import flatten, init_params
+from ttjax.tt import core_shapes
 
 ENC2 = preset("enc2")
 
@@ -89,6 +91,32 @@ def test_the_bidirectional_flow_against_opt_einsum(config: ModelConfig) -> None:
     total += cost([x, left], [(config.seq_len, *config.in_modes), left_shape], bond)[0]
     total += cost([bond, right], [(config.seq_len, left_shape[-1]), right_shape], "t" + right[1:])[0]
     assert linear_layer_costs(config)["bidirectional"].multiplications == total
+
+
+@pytest.mark.parametrize("tokens", [2, 32, 256])
+def test_the_planned_flow_multiplies_as_little_as_any(tokens: int) -> None:
+    """As little as the best of all orders, which opt_einsum tries one by one, and as the other flows."""
+    layer = linear_layer_costs(ENC2.replace(seq_len=tokens))
+    x, y = (tokens, *ENC2.in_modes), "afgh"
+    cores = [(12, 12), (12, 8, 12), (12, 8, 12), (12, 8, 12), (12, 8, 12), (12, 12)]
+    terms = "abcd,bi,icj,jdk,kfl,lgm,mh->" + y
+    _, best = opt_einsum.contract_path(terms, x, *cores, shapes=True, optimize="optimal")
+    planned = layer["planned"].multiplications
+    assert planned == float(best.opt_cost) / 2
+    assert planned <= min(costs.multiplications for costs in layer.values())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "order"),
+    [
+        (1, "(((((x G1) G2) G3) G4) G5) G6"),
+        (32, "(((x (G1 G2)) G3) G4) (G5 G6)"),
+        (256, "(x ((G1 G2) G3)) (G4 (G5 G6))"),
+    ],
+)
+def test_the_planned_order_depends_on_the_tokens(tokens: int, order: str) -> None:
+    shapes = core_shapes(ENC2.in_modes + ENC2.out_modes, ENC2.tt_ranks)
+    assert plan(tokens, shapes, len(ENC2.in_modes)).order == order
 
 
 def test_batched_products_and_nested_calls_are_counted() -> None:
