@@ -58,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def exit_status(command: Callable[[], int]) -> int:
-    """The command's own status; 2 and its one line on standard error for a UserError.
+    """The command's own status; 2 and one line on standard error for a UserError or a path that is denied.
 
     130 on Ctrl-C, 141 when the reader of standard output has gone.
     """
@@ -74,3 +74,9 @@ def exit_status(command: Callable[[], int]) -> int:
         # The reader (`| head`) has gone: nothing more to say, and nobody to say it to at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        # What a path can be refused for has no end: a folder that may not be entered, a name too long.
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: can't use it ({error.strerror}): choose another", file=sys.stderr)
+        return 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Literal
 
 from ttjax.errors import UserError
@@ -68,8 +68,8 @@ class ModelConfig:
         if self.d_model % self.n_heads:
             raise ConfigError(f"n_heads: {self.n_heads} heads don't divide d_model {self.d_model}")
         for name in ("norm_eps", "slot_weight"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: expected a number above 0, found {getattr(self, name)}")
+            if not 0 < getattr(self, name) < inf:
+                raise ConfigError(f"{name}: expected a finite number above 0, found {getattr(self, name)}")
         _factors("in_modes", self.in_modes, "d_model", self.d_model)
         _factors("out_modes", self.out_modes, "d_model", self.d_model)
         _factors("vocab_modes", self.vocab_modes, "vocab_size", self.vocab_size)

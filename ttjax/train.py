@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ttjax.batch import Batch
 from ttjax.config import ModelConfig
@@ -68,7 +68,7 @@ def train_epoch(
         the state after the epoch, and the n losses, each before its step.
 
     Raises:
-        UserError: a loss isn't finite.
+        UserError: a loss isn't finite, or a parameter after the last step.
     """
     params, opt_state, values = scan_steps(
         state.params, state.opt_state, batches, optimizer, config, flow, on_steps=on_steps, every=every
@@ -91,10 +91,16 @@ def complete_epoch(
     ``averaged``: as for ``train_epoch``.
 
     Raises:
-        UserError: a loss isn't finite.
+        UserError: a loss isn't finite, or a parameter after the last step.
     """
     n = len(losses)
     check_finite(losses, n)
+    # A loss is the one before its step: the last step's shows nowhere else.
+    if not _all_finite(params):
+        raise UserError(
+            f"training diverged: expected finite parameters after sentence {n} of {n}, found others: lower"
+            " the learning rate"
+        )
     average = _mean_with(state.average, params, jnp.asarray(1 / averaged, jnp.float32))
     return TrainState(params, average, opt_state, state.key, state.epoch + 1, state.step + n)
 
@@ -112,6 +118,11 @@ def check_finite(losses: Float[np.ndarray, " n"], sentences: int, done: int = 0)
             f"training diverged: expected a finite loss, found {losses[bad]} at sentence {done + bad + 1} of"
             f" {sentences}: lower the learning rate"
         )
+
+
+@jax.jit
+def _all_finite(params: Params) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
 
 
 @jax.jit

@@ -83,6 +83,8 @@ def test_a_model_that_does_not_fit(
         (["--format", "dense", "--rank", "3"], "--rank: expected a tensor model, found --format dense"),
         (["--format", "dense", "--flow", "dense"], "--flow: expected a tensor model, found --format dense"),
         (["--lr", "1e30"], "training diverged: expected a finite loss"),
+        # The only loss is the one before the step.
+        (["--lr", "1e38", "--limit", "1", "--epochs", "1"], "training diverged: expected finite parameters"),
     ],
 )
 def test_training_options_out_of_range(
@@ -105,6 +107,15 @@ def test_training_options_out_of_range(
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
     assert message in captured.err
     assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "b" * 300 + "/c"])
+def test_a_path_that_the_system_refuses(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / name)
+    assert "File name too long" in failure(["info", "--preset", "tiny", "--json", path], capsys)
+    assert "File name too long" in failure(["data", "show", "--data", path], capsys)
 
 
 def break_folder(folder: Path) -> Path:

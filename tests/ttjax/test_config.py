@@ -23,8 +23,9 @@ from ttjax.errors import UserError
         ({"vocab_size": 0}, "vocab_size: expected a whole number from 1 up, found 0"),
         ({"n_intents": 0}, "n_intents: expected a whole number from 1 up, found 0"),
         ({"n_slots": 0}, "n_slots: expected a whole number from 1 up, found 0"),
-        ({"norm_eps": 0.0}, "norm_eps: expected a number above 0, found 0.0"),
-        ({"slot_weight": float("nan")}, "slot_weight: expected a number above 0, found nan"),
+        ({"norm_eps": 0.0}, "norm_eps: expected a finite number above 0, found 0.0"),
+        ({"slot_weight": float("nan")}, "slot_weight: expected a finite number above 0, found nan"),
+        ({"norm_eps": float("inf")}, "norm_eps: expected a finite number above 0, found inf"),
         ({"in_modes": (12, 8, 9)}, "in_modes: factors must multiply to d_model 768, found 12·8·9 = 864"),
         ({"out_modes": (0, 8, 12)}, "out_modes: expected a whole number from 1 up, found 0"),
         (
