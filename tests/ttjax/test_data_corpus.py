@@ -21,13 +21,14 @@ from ttjax.data.corpus import (
 from ttjax.data.fetch import sums
 from ttjax.errors import UserError
 
-# Any text a line can hold: str.split() must leave it whole.
-WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6).filter(
-    lambda text: text.split() == [text]
-)
+# Any text a line can hold: str.split() must leave it whole. U+FEFF at a file's beginning is no text.
+WORDS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff"), min_size=1, max_size=6
+).filter(lambda text: text.split() == [text])
+SLOTS = st.just("O") | st.builds("{}-{}".format, st.sampled_from("BI"), WORDS)
 
 
-PAIRS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5)
+PAIRS = st.lists(st.tuples(WORDS, SLOTS), min_size=1, max_size=5)
 INTENT = st.lists(WORDS, min_size=1, max_size=2).map(" ".join)
 SPLIT = st.lists(st.tuples(PAIRS, INTENT), min_size=1, max_size=4)
 
@@ -76,6 +77,14 @@ def test_writing_replaces_the_corpus_that_is_there(tmp_path: Path):
     write_corpus(corpus_of("new"), folder)
     assert read_corpus(folder, "small") == corpus_of("new")
     assert [path.name for path in folder.parent.iterdir()] == ["corpus"]
+
+
+def test_writing_through_a_link_replaces_what_it_leads_to(tmp_path: Path):
+    write_corpus(corpus_of("old"), tmp_path / "disk" / "corpus")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "corpus")
+    write_corpus(corpus_of("new"), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and len(list(tmp_path.iterdir())) == 2
+    assert read_corpus(tmp_path / "disk" / "corpus", "small") == corpus_of("new")
 
 
 def test_writing_refuses_a_folder_with_other_things_in_it(tmp_path: Path):
@@ -164,6 +173,18 @@ def remove(name: str) -> Callable[[Path], None]:
         (edit("dev/seq.out", b"O O\nO O\nO O\n"), "dev/seq.out:3: expected 2 lines as in seq.in, found 3"),
         (edit("test/seq.out", b"O O\nO\n"), "test/seq.out:2: expected 2 slot labels, one for each word of"),
         (edit("train/seq.out", b"O O O\nO O\n"), "train/seq.out:1: expected 2 slot labels, one for each"),
+        (
+            edit("dev/seq.out", b"O O\nO city\n"),
+            "dev/seq.out:2: expected slot labels O, B-x and I-x, found 'city'",
+        ),
+        (
+            edit("dev/seq.out", b"O O\nO E-x\n"),
+            "dev/seq.out:2: expected slot labels O, B-x and I-x, found 'E-x'",
+        ),
+        (
+            edit("dev/seq.out", b"O O\nO B-\n"),
+            "dev/seq.out:2: expected slot labels O, B-x and I-x, found 'B-'",
+        ),
         (edit("train/seq.in", b"a b\n\n"), "train/seq.in:2: expected a sentence, found zero words"),
         (edit("dev/seq.in", b" \t\na b\n"), "dev/seq.in:1: expected a sentence, found zero words"),
         (edit("dev/label", b"flight\n \n"), "dev/label:2: expected an intent, found an empty line"),
@@ -179,6 +200,13 @@ def test_damaged_corpus(tmp_path: Path, damage: Callable[[Path], None], message:
         read_corpus(tmp_path / "two", "two")
     assert str(caught.value).startswith(f"{tmp_path / 'two'}/{message}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path):
+    write_corpus(corpus_of("a"), tmp_path / "marked")
+    for file in (tmp_path / "marked").glob("*/*"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_corpus(tmp_path / "marked", "small") == corpus_of("a")
 
 
 def test_no_folder(tmp_path: Path):

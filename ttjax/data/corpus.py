@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from ttjax.errors import UserError
 SPLITS = ("train", "dev", "test")
 FILES = ("seq.in", "seq.out", "label")  # words, slot labels, intent
 CORPUS_FILES = tuple(f"{split}/{file}" for split in SPLITS for file in FILES)
+_IOB = re.compile(r"O|[BI]-.+")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def read_corpus(folder: Path, name: str) -> Corpus:
     Raises:
         UserError: the folder or a file is missing or unreadable, is not UTF-8, the three files of
             a split differ in their number of lines, a line's words and slots differ in number, a
-            sentence has no words, a label is empty, or a split has no sentences.
+            sentence has no words, a slot label isn't O, B-x or I-x, an intent is empty, or a split has no
+            sentences.
     """
     if not folder.is_dir():
         raise UserError(
@@ -119,6 +122,7 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     Raises:
         UserError: the folder holds something else than a corpus, or can't be written.
     """
+    folder = folder.resolve()  # a link stays, and what it leads to is replaced
     _refuse_foreign(folder)
     token = secrets.token_hex(4)
     fresh = folder.with_name(f".{folder.name}.new.{token}")
@@ -169,7 +173,7 @@ def _read_lines(path: Path) -> list[str]:
             f"{path}: can't read it ({error.strerror}): a corpus has this file in each of train, dev and test"
         ) from error
     try:
-        text = content.decode()
+        text = content.decode().removeprefix("\ufeff")  # the mark that some editors begin UTF-8 with
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
@@ -208,6 +212,12 @@ def _sentence(folder: Path, number: int, word_line: str, slot_line: str, label: 
             f"{folder / 'seq.out'}:{number}: expected {len(words)} slot labels, one for each word of"
             f" seq.in, found {len(slots)}: give each word one label"
         )
+    for slot in slots:
+        if not _IOB.fullmatch(slot):
+            raise UserError(
+                f"{folder / 'seq.out'}:{number}: expected slot labels O, B-x and I-x, found {slot!r}: convert"
+                " them to IOB"
+            )
     if not intent:
         raise UserError(
             f"{folder / 'label'}:{number}: expected an intent, found an empty line: give the sentence one"
