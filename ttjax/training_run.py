@@ -25,6 +25,7 @@ from ttjax.data import Corpus, Split, Vocabulary, build_vocabulary, config_for, 
 from ttjax.data.exchange import Phrase, exchange_values, values_by_slot
 from ttjax.data.openings import exchange_openings, openings
 from ttjax.data.recombine import Joint, joints_by_kind, recombine
+from ttjax.errors import UserError
 from ttjax.evaluate import evaluate
 from ttjax.output import Output
 from ttjax.params import Params
@@ -136,6 +137,8 @@ class Run:
             else:
                 before = plan.resumed[1]
                 state, best, rows = before.state, before.best, list(before.rows)
+                if plan.target is not None and not plan.target.exists():
+                    self._save(state, best, rows)  # nothing may be left to train
             while best is None or state.epoch < plan.epochs:
                 watch.begin(f"epoch {state.epoch + 1}/{plan.epochs}")
                 state, losses, more = trainer.train_epoch(state, watch)
@@ -176,6 +179,11 @@ class Run:
         plan = self.plan
         if plan.target is None:
             return
+        if plan.resumed is None and len(rows) == 1 and plan.target.exists():
+            raise UserError(
+                f"--checkpoint: expected no file at {plan.target} yet, found one that another run has begun"
+                " meanwhile: choose another path"
+            )
         save_checkpoint(
             plan.target,
             Checkpoint(

@@ -23,6 +23,8 @@ from ttjax.cli import main
 from ttjax.data import Sentence, write_corpus
 from ttjax.data.corpus import Corpus
 from ttjax.evaluate import evaluate
+from ttjax.train import TrainState
+from ttjax.training_run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 # Adam has the largest state. The sentences aren't a multiple of those between two reports.
@@ -103,6 +105,28 @@ def test_a_run_that_is_done_is_scored_again(runs: Files, tmp_path: Path) -> None
     assert main(["train", "--resume", str(runs.unbroken), "--json", str(again)]) == 0
     assert json.loads(again.read_text()) == json.loads(runs.unbroken_json.read_text())
     assert runs.unbroken.read_bytes() == before
+
+
+def test_a_run_that_is_done_is_saved_elsewhere(runs: Files, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.safetensors"
+    assert main(["train", "--resume", str(runs.unbroken), "--checkpoint", str(copy)]) == 0
+    assert tensors(copy) == tensors(runs.unbroken)
+    assert read_checkpoint(copy).rows == read_checkpoint(runs.unbroken).rows
+
+
+def test_a_file_that_another_run_has_begun_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, start = tmp_path / "run.safetensors", Run.start
+
+    def late_start(self: Run) -> TrainState:
+        target.write_bytes(b"another's")
+        return start(self)
+
+    monkeypatch.setattr(Run, "start", late_start)
+    assert main(["train", *OPTIONS, "--epochs", "1", "--limit", "4", "--checkpoint", str(target)]) == 2
+    assert "expected no file at" in capsys.readouterr().err
+    assert target.read_bytes() == b"another's"
 
 
 @pytest.mark.parametrize(
