@@ -79,7 +79,7 @@ class Accuracy:
         files = self._files(corpus)
         by_epoch, by_rank = self._models(corpus)
         trained = options.train([job for jobs in [*by_epoch, *by_rank.values()] for job in jobs], out)
-        final = files["accuracy"].rows
+        final = files["accuracy"].rows()
         if models := [results for jobs in by_epoch if (results := trained.of(jobs))]:
             rows = [_row(results) for results in models]
             final = files["accuracy"].add(rows, out)

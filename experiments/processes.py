@@ -28,6 +28,7 @@ from ttjax.cli import exit_status
 from ttjax.config import ModelConfig
 from ttjax.costs import step_multiplications
 from ttjax.data import load_corpus
+from ttjax.errors import UserError
 from ttjax.output import Output, write_json
 from ttjax.provenance import code_version, processor
 from ttjax.recipe import Recipe
@@ -183,7 +184,10 @@ def _weight(config: ModelConfig) -> int:
 
 
 def _epochs_done(checkpoint: Path) -> int:
-    return read_checkpoint(checkpoint).state.epoch if checkpoint.exists() else 0
+    try:
+        return read_checkpoint(checkpoint).state.epoch if checkpoint.exists() else 0
+    except UserError:
+        return 0  # its own process says what is wrong with it, and the others go on
 
 
 def _train_process(

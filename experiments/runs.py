@@ -188,37 +188,42 @@ class RowFile:
     """
 
     def __init__(self, path: Path, keys: tuple[str, ...], corpus: Corpus, limit: int | None) -> None:
-        self._path, self._keys, self._rows = path, keys, list[Row]()
-        data = (corpus.digest, len(corpus.train[:limit]))
-        if not path.exists():
-            return
-        try:
-            self._rows = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(self._rows, list):
-                raise TypeError
-            found = {(row["data"]["digest"], row["data"]["train_sentences"]) for row in self._rows}
-            _ = [self._key(row) for row in self._rows]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path}: expected rows of a study, can't read them: remove the file") from error
-        if found - {data}:
-            raise UserError(
-                f"{path}: expected rows of {data[1]} training sentences of {corpus.name}, found rows of other"
-                " data: choose another --out"
-            )
+        self._path, self._keys, self._corpus, self._limit = path, keys, corpus, limit
+        self.rows()
 
-    @property
     def rows(self) -> list[Row]:
-        """All rows, in the order of their keys."""
-        return sorted(self._rows, key=self._key)
+        """All rows that the file has now, in the order of their keys."""
+        if not self._path.exists():
+            return []
+        try:
+            rows = json.loads(self._path.read_text(encoding="utf-8"))
+            if not isinstance(rows, list):
+                raise TypeError
+            found = {(row["data"]["digest"], row["data"]["train_sentences"]) for row in rows}
+            rows.sort(key=self._key)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{self._path}: expected rows of a study, can't read them: remove the file"
+            ) from error
+        sentences = len(self._corpus.train[: self._limit])
+        if found - {(self._corpus.digest, sentences)}:
+            raise UserError(
+                f"{self._path}: expected rows of {sentences} training sentences of {self._corpus.name}, found"
+                " rows of other data: choose another --out"
+            )
+        return rows
 
     def add(self, rows: Sequence[Row], out: Output) -> list[Row]:
-        """Write ``rows`` in place of those of the same keys, beside all others; returns all of them."""
+        """Write ``rows`` in place of those of the same keys, beside all others; returns all of them.
+
+        The others are read again: in the hours of a study another may have added to the file.
+        """
         new = {self._key(row): row for row in rows}
-        kept = [row for row in self._rows if self._key(row) not in new]
-        self._rows = [*kept, *new.values()]
-        write_json(self._path, self.rows)
+        kept = [row for row in self.rows() if self._key(row) not in new]
+        both = sorted([*kept, *new.values()], key=self._key)
+        write_json(self._path, both)
         out.say(f"written: {self._path}")
-        return self.rows
+        return both
 
     def _key(self, row: Row) -> tuple[Any, ...]:
         return (*(row[key] for key in self._keys), recipe_changes(row))

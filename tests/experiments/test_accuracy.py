@@ -19,6 +19,7 @@ from ttjax.costs import model_costs
 from ttjax.data import travel_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, write_json
+from ttjax.recipe import Recipe
 
 CORPUS = travel_corpus()
 # By seed: what is added to every score of the invented trainings.
@@ -155,6 +156,15 @@ def test_rows_of_two_recipes_stand_side_by_side(
         write_json(tmp_path / name, [first, second])
     without.run()
     assert [len(read(tmp_path / name)) for name in names] == [2, 2, 2]
+
+
+def test_two_studies_at_once_keep_each_others_rows(tmp_path: Path) -> None:
+    data = {"digest": CORPUS.digest, "train_sentences": len(CORPUS.train)}
+    both = [runs.RowFile(tmp_path / "rows.json", ("preset",), CORPUS, None) for _ in range(2)]
+    for name, file in zip(("enc4", "enc2"), both, strict=True):
+        recipe = dataclasses.asdict(Recipe())
+        file.add([{"preset": name, "format": "tt", "data": data, "recipe": recipe}], Output(None))
+    assert [row["preset"] for row in read(tmp_path / "rows.json")] == ["enc2", "enc4"]
 
 
 def test_a_formats_own_peak_is_no_change_of_the_recipe() -> None:

@@ -80,6 +80,19 @@ def test_a_failed_training_stops_no_other(options: Callable[..., RunOptions], tm
     assert "Traceback" not in str(caught.value) and "status 2" in str(caught.value)
 
 
+def test_a_damaged_checkpoint_stops_its_own_training_alone(
+    options: Callable[..., RunOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, good = jobs = options(seeds=(0, 1)).jobs_for("tiny", CORPUS)
+    (tmp_path / damaged.name).mkdir()
+    (tmp_path / damaged.name / "checkpoint.safetensors").write_bytes(b"junk")
+    # Stands for a training that finds the checkpoint damaged.
+    found = "sys.exit(3 if pathlib.Path(sys.argv[2], 'checkpoint.safetensors').exists() else print(1))"
+    monkeypatch.setattr(processes, "_LAUNCH", f"import pathlib, sys; {found}")
+    assert [job for job, _ in train_all(jobs, tmp_path, 1, Output(None))] == [damaged]
+    assert (tmp_path / good.name / "log.txt").read_text() == "1\n"
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
 def test_trainings_at_once_have_a_core_each(
     options: Callable[..., RunOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
