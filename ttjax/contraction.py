@@ -57,16 +57,15 @@ def right_to_left(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:
     """
     tokens = x.shape[0]
     in_modes = [core.shape[1] for core in cores[:n_in]]
-    state = x.reshape(tokens, 1, -1)
+    state = x
     for k, core in enumerate(cores[:n_in]):
         r, n, s = core.shape
         state = state.reshape(tokens, r, n, prod(in_modes[k + 1 :]))
         state = jnp.einsum("trnm,rns->tsm", state, core)
-    state = state.reshape(tokens, -1)
     for core in cores[n_in:]:
         r, n, s = core.shape
         state = state.reshape(-1, r) @ core.reshape(r, n * s)
-    return state.reshape(tokens, -1)
+    return state.reshape(tokens, prod(core.shape[1] for core in cores[n_in:]))
 
 
 def bidirectional(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:
@@ -149,7 +148,8 @@ def planned(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:
     """
     found = plan(x.shape[0], [core.shape for core in cores], n_in)
     operands = [array.reshape(shape) for array, shape in zip((x, *cores), found.shapes, strict=True)]
-    return jnp.einsum(found.subscripts, *operands, optimize=found.path).reshape(x.shape[0], -1)
+    y = jnp.einsum(found.subscripts, *operands, optimize=found.path)
+    return y.reshape(x.shape[0], prod(core.shape[1] for core in cores[n_in:]))
 
 
 FLOWS: dict[str, Callable[[X, Cores, int, Tap], Y]] = {

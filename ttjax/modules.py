@@ -183,9 +183,11 @@ class TTMEmbed(nn.Module):
         index = inputs.astype(jnp.int32)
         digits = tt.digits_of(index.reshape(-1), self._modes()[0])
         rows = tt.ttm_rows(cores, digits).reshape(*inputs.shape, self.features)
+        # Compared as they came, unsigned or of 64 bits, by bounds that such a number can be.
+        of, limits = self.num_embeddings, jnp.iinfo(inputs.dtype)
+        valid = (inputs >= max(-of, int(limits.min))) & (inputs <= min(of - 1, int(limits.max)))
         # Embed gives the row of a table of one row to every index.
-        valid = (self.num_embeddings == 1) | (index >= -self.num_embeddings) & (index < self.num_embeddings)
-        return jnp.where(valid[..., None], rows, jnp.nan)
+        return jnp.where((of == 1) | valid[..., None], rows, jnp.nan)
 
     def attend(self, query: Num[Array, "*batch features"]) -> Float[Array, "*batch num_embeddings"]:
         """Inner products of ``query`` with every row. Forms the table for it, as Embed has it all along."""

@@ -156,7 +156,7 @@ def test_a_converted_embedding_at_full_rank_is_flaxs(lead: tuple[int, ...]) -> N
     assert_tree_close(module.to_dense(cores), params, 1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.int32, jnp.int8, jnp.uint8])
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.int8, jnp.uint8, jnp.uint32])
 def test_odd_indices_give_what_flax_gives(dtype: Any) -> None:
     """Negative ones count from the end, those outside give NaN, of a table of one row every one its row."""
     index = jnp.asarray(np.array([0, 59, 60, 100, -1, -60, -61]).astype(dtype))
@@ -168,6 +168,13 @@ def test_odd_indices_give_what_flax_gives(dtype: Any) -> None:
     module, cores = TTMEmbed.from_dense(params, rank=1, in_modes=(1,), out_modes=(6,))
     expected = apply(nn.Embed(1, 6), params, index)
     np.testing.assert_allclose(apply(module, cores, index), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("flow", get_args(Flow))
+def test_no_rows_give_no_rows(flow: Flow) -> None:
+    module = TTDense(8, rank=3, flow=flow)
+    params = module.init(KEY, inputs(2, 12))["params"]
+    assert apply(module, params, inputs(0, 12)).shape == (0, 8)
 
 
 def test_vmap_over_inputs_and_over_parameters() -> None:
