@@ -52,6 +52,14 @@ def test_what_the_same_words_follow_is_alike() -> None:
     }
 
 
+def test_a_word_that_often_follows_counts_as_often() -> None:
+    # Of the four words after x and after y one is the same, but it follows each of them six times in nine.
+    def after(start: str, words: str) -> tuple[Sentence, ...]:
+        return tuple(plain(f"{start} {word}", INTENTS[i % 4]) for i, word in enumerate(words))
+
+    assert phrases(openings((*after("x", "aaaaaabcd"), *after("y", "aaaaaaefg")))) == {"x": ["y"], "y": ["x"]}
+
+
 def test_openings_with_other_words_after_them_are_not_alike() -> None:
     # Two words in five are the same after both: an overlap of 0.4 is enough, 0.2 is not.
     def after(start: str, words: str) -> tuple[Sentence, ...]:

@@ -48,6 +48,19 @@ def test_two_sentences_have_four_in_them() -> None:
     }
 
 
+def test_the_joint_is_after_any_of_the_slots() -> None:
+    trip = Sentence(("boston", "to", "denver", "now"), ("B-from", "O", "B-to", "O"), "flight")
+    other = Sentence(("to", "reno", "please"), ("O", "B-to", "O"), "flight")
+    start = Sentence(("dallas", "please"), ("B-from", "O"), "flight")
+    split = (trip, other, start)
+    seen = {recombine(split, joints_by_kind(split), 1.0, 31, np.random.default_rng(i))[0] for i in range(40)}
+    assert {" ".join(sentence.words) for sentence in seen} == {
+        "boston to denver now",
+        "boston please",  # after the first slot
+        "boston to denver please",  # after the second
+    }
+
+
 def test_a_sentence_that_would_grow_too_long_stays() -> None:
     short = Sentence(("to", "denver"), ("O", "B-to"), "flight")
     long = Sentence(("to", "denver", "on", "a", "monday"), ("O", "B-to", "O", "O", "B-day"), "flight")
