@@ -118,7 +118,8 @@ def by_flax_modules(case: Case) -> Training:
         return module.apply({"params": {"kernel": kernel, "bias": layer["bias"]}}, x)  # type: ignore[return-value]
 
     def loss(params: Params, batch: Batch) -> Array:
-        with mock.patch.object(model, "linear", linear):
+        # Nor are halves merged that no module asks for.
+        with mock.patch.multiple(model, linear=linear, all_halves=lambda *_: {}):
             return _mean_loss(params, batch, config, "bidirectional")
 
     training = _plain(case, config, loss, f"{case.label} tt None")

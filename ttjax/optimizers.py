@@ -55,7 +55,8 @@ def make_schedule(
 ) -> optax.Schedule:
     """Learning rate by step: ``warm_up`` epochs of straight rise to ``peak``, then what ``name`` says.
 
-    The rise takes at least one step. Neither end is 0 itself: the first step and the last both learn.
+    The rise takes at least one step. Neither end is 0 itself: the first step and the last both learn, but
+    for the cosine's last steps in a long training, which in float32 are 0.
 
     Raises:
         UserError: an unknown name, a peak that isn't above 0, a warm-up below 0 or longer than all epochs,
