@@ -5,6 +5,7 @@ A course is what one device made of them: its losses, how far its parameters dri
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,6 +54,12 @@ class Finding:
     loss_error: float | None = None
     ms_per_step: float | None = None
     drift: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the device ran, and all that is said of its results is a number."""
+        figures = (self.parameter_error, self.worst_error, self.loss_error, *self.drift.values())
+        return all(figure is not None and math.isfinite(figure) for figure in figures)
 
 
 def marked_steps(n: int) -> list[int]:

@@ -6,7 +6,6 @@ A device that the machine does not have is listed as absent, one that breaks as 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +75,8 @@ class Compare:
         if self.picture is not None:
             check_results_folder(self.picture.parent, "--picture")
         check_run(self.steps, self.rate, self.seed, self.timeout)
+        if self.xclbin is not None and all(name == "csim" or name in JAX_DEVICES for name in self.devices):
+            raise UserError("--xclbin is a card's program: expected an xrt: among --devices, found none")
         if len(set(self.devices)) != len(self.devices) or not self.devices:
             raise UserError(f"--devices: expected each once, found {' '.join(self.devices) or 'none'}")
         corpus = load_corpus(self.data, notify=out.say)
@@ -84,6 +85,7 @@ class Compare:
         findings, kernels = [], []
         with out.console.status("float64 evaluation") as status:
             truth = jax_course(config, params, batch, self.rate, jax.devices("cpu")[0], np.float64)
+            _check_truth(truth)
             for name in self.devices:
                 status.update(name)
                 try:
@@ -124,9 +126,8 @@ class Compare:
                 "devices": [_row(finding) for finding in findings],
             }
         )
-        figures = [f.parameter_error for f in findings if f.absent is None]
-        finite = all(error is not None and math.isfinite(error) for error in figures)
-        return 0 if finite and figures and same is not False else 1
+        ran = [finding for finding in findings if finding.absent is None]
+        return 0 if ran and all(finding.finite for finding in ran) and same is not False else 1
 
     def _course(self, name: str, config: ModelConfig, params: Params, batch: Batch) -> tuple[str, Course]:
         """What to call the device, and its course."""
@@ -174,6 +175,17 @@ def draw_drift(findings: list[Finding], title: str, path: Path) -> None:
         axes.grid(which="both", alpha=0.25)
     error.legend()
     save(figure, path, "--picture")
+
+
+def _check_truth(truth: Course) -> None:
+    """Refuses a rate with which there is nothing to compare with.
+
+    Raises:
+        UserError: a loss, or a parameter at the end, isn't finite.
+    """
+    last = truth.states[max(truth.states)].values()
+    if not (np.isfinite(truth.losses).all() and all(np.isfinite(array).all() for array in last)):
+        raise UserError("the float64 evaluation diverges: expected finite numbers throughout: lower --rate")
 
 
 def _table(title: str, findings: list[Finding]) -> Table:

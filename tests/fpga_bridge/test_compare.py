@@ -97,7 +97,14 @@ def test_an_error_is_seen_where_it_is() -> None:
     assert finding.worst == first
     kernel.states[5]["slot_out.weight"][0, 0] = np.nan
     finding = judge("x", kernel, truth)
-    assert finding.worst == "slot_out.weight" and np.isnan(finding.drift[5])
+    assert finding.worst == "slot_out.weight" and np.isnan(finding.drift[5]) and not finding.finite
+
+
+def test_a_loss_that_is_no_number_is_seen() -> None:
+    truth, single, kernel = courses()
+    assert judge("x", kernel, truth).finite and judge("x", single, truth).finite
+    kernel.losses[2] = np.nan
+    assert not judge("x", kernel, truth).finite
 
 
 def test_same_end_is_by_the_bit() -> None:
@@ -188,6 +195,8 @@ def test_all_absent_is_a_failure_not_a_pass(capsys: pytest.CaptureFixture[str]) 
         (["--steps", "0"], "--steps: expected a whole number from 1 up, found 0"),
         (["--seed", "-1"], "seed: expected a whole number from 0 to 2^32 - 1, found -1"),
         (["--rate", "inf"], "--rate: expected a number that float32 holds, found inf"),
+        (["--rate", "3e38", "--devices", "csim"], "the float64 evaluation diverges: expected finite numbers"),
+        (["--devices", "csim", "--xclbin", "x"], "--xclbin is a card's program: expected an xrt: among"),
         (
             ["--timeout", "nan"],
             "timeout: expected a number of seconds above 0 and up to 2,147,484, found nan",
