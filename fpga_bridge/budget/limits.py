@@ -43,10 +43,16 @@ def largest(config: ModelConfig, budget: Budget) -> dict[str, int]:
 
     budget: for the whole kernel, each model's own program included. Found by bisection: blocks occupied
     hardly ever fall as a dimension grows. 0 where not even 1 fits; a size of ``MOST`` means at least that.
+    A model that makes all its blocks again does so at any number of them, else the same ones.
     """
 
     def with_blocks(n: int) -> ModelConfig:
-        return config.replace(n_blocks=n, recompute=tuple(range(n)) if config.recompute else (), frozen=())
+        bare = config.replace(n_blocks=n, recompute=(), frozen=())
+        again = range(n) if len(config.recompute) == config.n_blocks else config.recompute
+        return bare.replace(
+            recompute=tuple(block for block in again if block < n),
+            frozen=tuple(layer for layer in config.frozen if layer in bare.layers),
+        )
 
     grown: dict[str, Callable[[int], ModelConfig]] = {
         "blocks": with_blocks,

@@ -15,7 +15,7 @@ from fpga_bridge.agreement.lockstep import Report, cosimulate
 from fpga_bridge.cli.cosim import draw_sentences
 from fpga_bridge.devices.by_name import open_csim
 from fpga_bridge.kernel.faults import FAULTS, Fault
-from ttjax import Batch, ModelConfig, init_params
+from ttjax import Batch, ModelConfig, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
 from ttjax.output import Output
@@ -53,6 +53,11 @@ class Faults:
             out.console.print(table)
             out.write_json([{"fault": f.name, "what": f.what, "file": f.file} for f in FAULTS.values()])
             return 0
+        for name in ("immediate", "rederive", "recompute", "frozen"):
+            if getattr(self.model, name) is not None:
+                raise UserError(
+                    f"--{name}: expected the preset's own, by which it is known where a fault shows"
+                )
         corpus = load_corpus(self.data, notify=out.say)
         config, batch = draw_sentences(corpus, self.model.config(), STEPS, seed=0)
         table = Table("fault", "must show first at", "found first at", "")

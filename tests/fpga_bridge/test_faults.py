@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fpga_bridge.agreement.lockstep import Report, cosimulate
+from fpga_bridge.cli import main
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.kernel.build import build_kernel, kernel_sources
 from fpga_bridge.kernel.faults import FAULTS, Fault, ProgramFault, SourceFault, find_fault
@@ -135,6 +136,14 @@ def test_a_fault_that_changes_no_instruction_says_so() -> None:
     idle = ProgramFault("idle", "", "loss", lambda job, config: job)
     with pytest.raises(UserError, match="fault idle: expected instructions that change, found none"):
         idle.sources(make_manifest(TINY))
+
+
+@pytest.mark.parametrize("option", [["--immediate", "False"], ["--frozen", "slot_pre"]])
+def test_a_model_in_which_faults_show_elsewhere_is_refused(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["faults", "--preset", "tiny", *option]) == 2
+    assert f"{option[0]}: expected the preset's own" in capsys.readouterr().err
 
 
 def test_an_unknown_fault_is_refused_with_the_names_of_all() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from fpga_bridge.budget import limits
 from fpga_bridge.budget.buffers import kernel_shapes, program_blocks, program_shape, training_bytes
-from fpga_bridge.budget.limits import blocks_of, first_to_run_out, largest, shortage
+from fpga_bridge.budget.limits import blocks_of, first_to_run_out, fits, largest, shortage
 from fpga_bridge.budget.planner import cheapest_plan
 from fpga_bridge.budget.slr_picture import draw, place_on_slrs
 from fpga_bridge.cli import main
@@ -154,6 +154,16 @@ def test_a_model_that_recomputes_grows_recomputing_and_more_blocks_of_it_fit(
     monkeypatch.setattr(limits, "MOST", {"blocks": 7, "rank": 1, "sequence": 2})
     budget = Budget(200, 240)
     assert largest(recomputed(TINY), budget)["blocks"] > largest(TINY, budget)["blocks"]
+
+
+def test_a_model_that_recomputes_one_block_grows_recomputing_that_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MOST", {"blocks": 7, "rank": 1, "sequence": 2})
+    budget, one = Budget(200, 240), TINY.replace(recompute=(0,), frozen=("block1.q",))
+    most = largest(one, budget)["blocks"]
+    assert 2 <= most < 7
+    assert fits(one.replace(n_blocks=most), budget) and not fits(one.replace(n_blocks=most + 1), budget)
 
 
 def test_where_nothing_fits_the_largest_is_0() -> None:
