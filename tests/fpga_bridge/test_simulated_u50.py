@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from fpga_bridge.simulated_u50 import simulated_xclbin
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
 from tests.fpga_bridge.samples import TINY, random_bits, random_params, rates, same_bits, sentences
 from tests.fpga_bridge.simulated_card import NAMES, UNKNOWN, Card
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.xrt, pytest.mark.usefixtures("two_sound_cards")]
 
@@ -172,6 +176,44 @@ def test_8_threads_on_two_cards(pyxrt: Any, xclbin: Path) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+# In a process of its own: a run whose program or memory were taken away would end pytest.
+LET_GO = """
+from dataclasses import replace
+import numpy as np
+from fpga_bridge.device import encode_examples
+from fpga_bridge.devices.csim import STEP
+from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
+from tests.fpga_bridge.samples import TINY, random_params, rates, sentences
+from tests.fpga_bridge.simulated_card import Card
+
+steps = 5000
+other = simulated_xclbin(replace(TINY, n_slots=TINY.n_slots + 1))
+card = Card(import_pyxrt(), simulated_xclbin(TINY))
+card.load(card.manifest.layout.pack(random_params(TINY)))
+examples = np.tile(encode_examples(sentences(TINY, 1), rates(1), TINY), (steps, 1))
+given, host = card.buffer("examples", examples.size)
+host[:] = examples.reshape(-1)
+card.up(given)
+results, losses = card.buffer("results", 1 + 3 * steps)
+unwritten = losses[:] = 2**32 - 1
+card.up(results)
+run = card.run(STEP, steps, examples=given, results=results)
+while int(run.state()) < 3:  # RUNNING
+    pass
+del run, card.kernel
+card.down(results)
+card.x.device(0).load_xclbin(str(other))
+print((losses != unwritten).all())
+"""
+
+
+def test_a_unit_let_go_amid_a_run_ends_it_before_another_xclbin_is_loaded(pyxrt: Any) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", LET_GO], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.strip()) == (0, "True"), result.stderr
 
 
 # The container.

@@ -58,9 +58,7 @@ bool Board::works() {
 
 void Board::detach(Client* client) {
   std::unique_lock<std::mutex> lock(mutex_);
-  // Runs that wait are dropped; one that runs is waited for, as its buffers are the client's.
-  drop_jobs(client);
-  changed_.wait(lock, [&] { return running_ != client; });
+  drop_and_wait(lock, client);
   holders_.erase(
       std::remove_if(holders_.begin(), holders_.end(), [&](const Holder& h) { return h.client == client; }),
       holders_.end());
@@ -78,7 +76,8 @@ int Board::load(const axlf* top) {
   }
   // As the driver does: what is loaded already is not loaded again, and the chip keeps what it holds.
   if (loaded_is(top->m_header.uuid)) return 0;
-  if (!holders_.empty()) {
+  // A client that lets go amid a run is no holder any more, and its run still needs the program and the memory.
+  if (!holders_.empty() || running_) {
     complain("refused another xclbin: a compute unit is in use");
     return -EBUSY;
   }
@@ -107,20 +106,21 @@ int Board::open_context(Client* client, const unsigned char* id, bool shared) {
 }
 
 int Board::close_context(Client* client) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
   const auto of_client = [&](const Holder& holder) { return holder.client == client; };
   const auto found = std::find_if(holders_.begin(), holders_.end(), of_client);
   if (found == holders_.end()) return -EINVAL;
   holders_.erase(found);
   // The driver resets a unit that its last user left hung, and gives up what waits for it.
-  drop_jobs(client);
+  drop_and_wait(lock, client);
   return 0;
 }
 
-void Board::drop_jobs(const Client* client) {
+void Board::drop_and_wait(std::unique_lock<std::mutex>& lock, const Client* client) {
   queue_.erase(std::remove_if(queue_.begin(), queue_.end(), [&](const Job& job) { return job.owner == client; }),
                queue_.end());
   changed_.notify_all();
+  changed_.wait(lock, [&] { return running_ != client; });
 }
 
 int Board::submit(Client* client, const std::shared_ptr<uint8_t>& packet) {

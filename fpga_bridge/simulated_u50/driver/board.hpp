@@ -53,7 +53,8 @@ class Board {
 
  private:
   void work();
-  void drop_jobs(const Client* client);
+  /// Drops the client's runs that wait, and waits for the one that runs, as its buffers are the client's.
+  void drop_and_wait(std::unique_lock<std::mutex>& lock, const Client* client);
   void finish(const Job& job, uint32_t state);
   bool loaded_is(const unsigned char* id) const;
 
