@@ -57,6 +57,13 @@ const uint32_t* ttfpga_csim_layout_hash() { return ttfpga::kLayoutHash; }
 uint32_t ttfpga_csim_image_words() { return ttfpga::kImageWords; }
 uint32_t ttfpga_csim_trace_words() { return ttfpga::kTraceWords; }
 
+/// Words of an example, and of a command's results for each example (after the status): 0 if it reads none.
+uint32_t ttfpga_csim_example_words() { return ttfpga::kExampleWords; }
+uint32_t ttfpga_csim_result_words(uint32_t command) {
+  if (command == ttfpga::kStep) return sizeof(ttfpga::losses) / sizeof(float);
+  return command == ttfpga::kInfer ? ttfpga::kLogits : 0;
+}
+
 /// Trips of each instruction since the library was loaded, and how many instructions there are.
 const uint64_t* ttfpga_csim_trips() { return ttfpga::executed_trips; }
 uint32_t ttfpga_csim_instructions() { return ttfpga::kInstructions; }

@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from fpga_bridge.devices.csim import STORE, CsimDevice
+from fpga_bridge.device import encode_examples
+from fpga_bridge.devices.csim import INFER, STEP, STORE, CsimDevice
+from fpga_bridge.devices.host import logits_per_example
 from fpga_bridge.kernel.build import build_kernel
 from fpga_bridge.kernel.interface import HBM_BANK_BYTES
 from fpga_bridge.simulated_u50 import simulated_xclbin
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
-from tests.fpga_bridge.samples import TINY
+from tests.fpga_bridge.samples import TINY, random_params, rates, sentences
 from tests.fpga_bridge.simulated_card import UNKNOWN, Card
 
 pytestmark = [pytest.mark.xrt, pytest.mark.usefixtures("two_sound_cards")]
@@ -88,6 +91,52 @@ def test_too_small_a_buffer_ends_in_an_error(card: Card, capfd: pytest.CaptureFi
     results, _ = card.buffer("results", 1)
     assert card.ends_as(card.run(STORE, image=image, results=results)) == "ERROR"
     assert "argument 3 is not in a buffer, or reaches beyond its end" in capfd.readouterr().err
+
+
+# Memory is handed out by pages of 1024 words. So many examples fill whole ones, and so do their results
+# without the status.
+PAGE = N = 1024
+
+
+@pytest.mark.parametrize(
+    ("command", "of_example"), [(STEP, 3), (INFER, logits_per_example(TINY))], ids=["step", "infer"]
+)
+def test_a_buffer_holds_every_example_or_the_run_ends_in_an_error(
+    card: Card, capfd: pytest.CaptureFixture[str], command: int, of_example: int
+) -> None:
+    card.load(card.manifest.layout.pack(random_params(TINY)))
+    records = np.tile(encode_examples(sentences(TINY, 1), rates(1), TINY), (N, 1)).reshape(-1)
+    # The last are so many that their bytes are few again in 32 bits.
+    refusals = {
+        (N, records.size, 1 + N * of_example): None,
+        (
+            N,
+            records.size - PAGE,
+            1 + N * of_example,
+        ): "argument 2 is not in a buffer, or reaches beyond its end",
+        (N, records.size, N * of_example): "argument 4 is not in a buffer, or reaches beyond its end",
+        (2**30, records.size, PAGE): "argument 2 is not in a buffer, or reaches beyond its end",
+    }
+    for (n, given, found), message in refusals.items():
+        results, _ = card.buffer("results", found)
+        examples, host = card.buffer("examples", given)
+        host[:] = records[:given]
+        card.up(examples)
+        run = card.run(command, n, examples=examples, results=results)
+        assert card.ends_as(run) == ("ERROR" if message else "COMPLETED")
+        assert (message or "") in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", [STEP, INFER])
+def test_examples_that_are_not_there_end_in_an_error(
+    card: Card, capfd: pytest.CaptureFixture[str], command: int
+) -> None:
+    results, status = card.buffer("results", PAGE)
+    assert card.ends_as(card.run(command, 1, results=results)) == "ERROR"
+    assert "argument 2 (examples) is null" in capfd.readouterr().err
+    card.finish(card.run(command, 0, results=results))
+    card.down(results)
+    assert status[0] == 0
 
 
 @pytest.mark.parametrize("bad", [1.5, 2**32, "1", None, 1j])

@@ -98,12 +98,15 @@ std::unique_ptr<Program> Program::load(const axlf* top, std::string& why) {
   program->entry_ = reinterpret_cast<Entry>(dlsym(program->library_, "ttfpga_csim_run"));
   const auto image = reinterpret_cast<Count>(dlsym(program->library_, "ttfpga_csim_image_words"));
   const auto trace = reinterpret_cast<Count>(dlsym(program->library_, "ttfpga_csim_trace_words"));
-  if (!program->entry_ || !image || !trace) {
+  const auto example = reinterpret_cast<Count>(dlsym(program->library_, "ttfpga_csim_example_words"));
+  program->result_words_ = reinterpret_cast<ResultWords>(dlsym(program->library_, "ttfpga_csim_result_words"));
+  if (!program->entry_ || !image || !trace || !example || !program->result_words_) {
     why = "its bitstream is not this project's kernel compiled for simulation";
     return nullptr;
   }
   program->image_words_ = image();
   program->trace_words_ = trace();
+  program->example_words_ = example();
   return program;
 }
 
@@ -114,10 +117,14 @@ Program::~Program() {
 std::string Program::run(const std::vector<uint32_t>& registers, DeviceMemory& memory) const {
   const auto word = [&](uint32_t offset) { return offset / 4 < registers.size() ? registers[offset / 4] : 0; };
   const uint32_t command = word(arguments_[0].offset);
+  const uint32_t n = word(arguments_[1].offset);
+  const size_t of_example = result_words_(command);
   // On the card a wrong address hangs or corrupts something silently. Here it stops the run, so that it shows.
   const bool image_used = command == kLoad || command == kStore;
-  const size_t least[] = {4, image_used ? size_t{4} * image_words_ : 4, 4, size_t{4} * trace_words_,
-                          size_t{4} * trace_words_};
+  const bool examples_used = n > 0 && of_example > 0;
+  const size_t least[] = {examples_used ? size_t{4} * n * example_words_ : 4,
+                          image_used ? size_t{4} * image_words_ : 4, 4 * (1 + n * of_example),
+                          size_t{4} * trace_words_, size_t{4} * trace_words_};
   void* buffers[kWithTaps - kScalars] = {};
   for (size_t i = kScalars; i < arguments_.size(); ++i) {
     const uint32_t offset = arguments_[i].offset;
@@ -132,10 +139,10 @@ std::string Program::run(const std::vector<uint32_t>& registers, DeviceMemory& m
     buffers[i - kScalars] = memory.find(address, least[i - kScalars]);
     if (!buffers[i - kScalars]) return which + " is not in a buffer, or reaches beyond its end";
   }
+  if (examples_used && !buffers[0]) return "argument 2 (examples) is null";
   if (image_used && !buffers[1]) return "argument 3 (image) is null";
-  entry_(command, word(arguments_[1].offset), static_cast<uint32_t*>(buffers[0]),
-         static_cast<uint32_t*>(buffers[1]), static_cast<float*>(buffers[2]), static_cast<float*>(buffers[3]),
-         static_cast<uint32_t*>(buffers[4]));
+  entry_(command, n, static_cast<uint32_t*>(buffers[0]), static_cast<uint32_t*>(buffers[1]),
+         static_cast<float*>(buffers[2]), static_cast<float*>(buffers[3]), static_cast<uint32_t*>(buffers[4]));
   return "";
 }
 

@@ -34,6 +34,7 @@ class Program {
 
  private:
   using Entry = void (*)(uint32_t, uint32_t, const uint32_t*, uint32_t*, float*, float*, const uint32_t*);
+  using ResultWords = uint32_t (*)(uint32_t command);
 
   Program() = default;
 
@@ -43,6 +44,8 @@ class Program {
   Entry entry_ = nullptr;
   uint32_t image_words_ = 0;
   uint32_t trace_words_ = 0;
+  uint32_t example_words_ = 0;
+  ResultWords result_words_ = nullptr;  // of one example, by command
 };
 
 }  // namespace u50
