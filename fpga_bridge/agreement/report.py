@@ -17,7 +17,7 @@ from fpga_bridge.agreement.lockstep import Report
 from fpga_bridge.device import Trace
 from fpga_bridge.kernel.build import write_atomically
 from ttjax import UserError
-from ttjax.output import json_number
+from ttjax.output import check_file, check_writable, json_number
 
 # A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
 # zero in exact arithmetic, and so such a bias never leaves its start but by noise.
@@ -101,17 +101,32 @@ def to_json(report: Report) -> dict[str, Any]:
     }
 
 
+def check_keep(path: Path) -> Path:
+    """The path behind links, after checking that ``keep_arrays`` can write there; makes no folder.
+
+    Raises:
+        UserError: something other than a file is there, or its folder can't be written to or made.
+    """
+    target = path.resolve()
+    if target.exists():
+        return check_file(path)
+    nearest = next(folder for folder in target.parents if folder.exists())
+    check_writable(nearest / target.name, str(path))
+    return target
+
+
 def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
     """Writes the arrays of a failing step, ``device/NAME``, ``jax/NAME`` and ``truth/NAME``, as .npz.
 
     Raises:
         UserError: the file can't be written.
     """
+    target = check_keep(path)
     arrays = {f"{side}/{name}": array for side, trace in failing.items() for name, array in trace.items()}
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     try:
-        write_atomically(content.getvalue(), path)
+        write_atomically(content.getvalue(), target)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}; choose another with --keep") from None
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fpga_bridge.agreement.criterion import Criterion
 from fpga_bridge.agreement.lockstep import Mode, Report, cosimulate
-from fpga_bridge.agreement.report import keep_arrays, stage_table, summary, to_json
+from fpga_bridge.agreement.report import check_keep, keep_arrays, stage_table, summary, to_json
 from fpga_bridge.devices.by_name import Opened, check_name, open_csim, open_device, sensors_of
 from fpga_bridge.devices.host import check_timeout
 from fpga_bridge.kernel.faults import find_fault
@@ -23,6 +23,8 @@ from ttjax.cli_model import ModelArgs
 from ttjax.data import Corpus, build_vocabulary, config_for, encode, load_corpus
 from ttjax.output import Output
 from ttjax.train import check_seed
+
+KEEP = Path("cosim-divergence.npz")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Cosim:
     """The card's program. Default on the simulated U50: one made for this configuration."""
     timeout: float = 60
     """Seconds that one run on a card may take."""
-    keep: Path = Path("cosim-divergence.npz")
+    keep: Path = KEEP
     """Where the arrays of both sides go if a step disagrees."""
     json: str | None = None
     """File for the report as JSON; - for standard output."""
@@ -82,11 +84,9 @@ class Cosim:
         if self.mode not in get_args(Mode):
             raise UserError(f"unknown mode {self.mode!r}: expected one of {', '.join(get_args(Mode))}")
         criterion = Criterion(multiple=self.multiple)
-        nearest = next(path for path in self.keep.resolve().parents if path.exists())
-        if self.keep.is_dir() or not nearest.is_dir():
-            raise UserError(
-                f"--keep {self.keep}: expected a path for a file, found a folder or a file's name before it"
-            )
+        # Where nobody asked for arrays and all should agree, none are written: any folder will do.
+        if fault is not None or self.keep != KEEP:
+            check_keep(self.keep)
         check_run(self.steps, self.rate, self.seed, self.timeout)
         start = self.model.config()
         corpus = load_corpus(self.data, notify=out.say)
@@ -112,10 +112,14 @@ class Cosim:
         out.console.print(stage_table(report))
         for line in summary(report, opened.label):
             out.say(line)
-        if report.failing:
-            keep_arrays(report.failing, self.keep)
-            out.say(f"arrays of both sides: {self.keep}")
         out.write_json(self._json(report, config, corpus, opened))
+        if report.failing:
+            try:
+                keep_arrays(report.failing, self.keep)
+                out.say(f"arrays of both sides: {self.keep}")
+            except UserError as error:
+                # What was found stays found: the report is written and the status is that of the steps.
+                out.say(f"arrays not kept: {error}")
         return 0 if report.agree else 1
 
     def _json(self, report: Report, config: ModelConfig, corpus: Corpus, opened: Opened) -> dict[str, object]:

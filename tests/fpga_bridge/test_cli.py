@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -123,6 +123,49 @@ def test_a_planted_fault_gives_status_1_its_stage_and_the_arrays_of_both_sides(
             if point["agree"] is False:
                 assert not np.array_equal(arrays[f"device/{point['name']}"], arrays[f"jax/{point['name']}"])
     assert not Path("cosim-divergence.npz").exists()
+
+
+def reached(*args: object, **kwargs: object) -> NoReturn:
+    raise AssertionError("the work was begun")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/proc/x.npz", "/proc/x.npz: expected a folder to write to, can't in /proc"),
+        ("/proc/below/x.npz", "/proc/below/x.npz: expected a folder to write to, can't in /proc"),
+        ("/dev/null", "/dev/null: expected a regular file to write or replace"),
+        ("corpus", "corpus: expected a regular file to write or replace"),
+        ("corpus/train/label/x.npz", "expected a folder to write to, can't in"),
+    ],
+)
+def test_where_the_arrays_cannot_be_kept_is_refused_first(
+    path: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fpga_bridge.cli.cosim.load_corpus", reached)
+    assert message in failure([*COSIM, "--keep", path], folder, capsys)
+
+
+def test_the_arrays_own_place_is_checked_where_a_fault_is_planted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Steps that agree, as they should without one, write nothing and need no folder that can be written."""
+    monkeypatch.setattr("fpga_bridge.cli.cosim.load_corpus", reached)
+    monkeypatch.chdir("/proc")
+    assert main([*COSIM, "--fault", "wrong_label"]) == 2
+    assert "cosim-divergence.npz: expected a folder to write to" in capsys.readouterr().err
+    with pytest.raises(AssertionError, match="the work was begun"):
+        main(COSIM)
+
+
+def test_arrays_that_cannot_be_kept_cost_neither_the_report_nor_the_status(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "cosim-divergence.npz").mkdir()
+    assert main([*COSIM, "--multiple", "1e-9", "--json", "report.json"]) == 1
+    assert json.loads(Path("report.json").read_text())["agree"] is False
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("arrays not kept: cosim-divergence.npz: expected a regular file")
 
 
 @pytest.mark.parametrize(
