@@ -62,7 +62,7 @@ def check_picture(path: Path, option: str) -> None:
     """The same for one picture, whose ending names its format.
 
     Raises:
-        UserError: as ``check_results_folder``, or matplotlib draws no such format.
+        UserError: as ``check_results_folder``, matplotlib draws no such format, or no file can be there.
     """
     check_results_folder(path.parent, option)
     from matplotlib.backend_bases import FigureCanvasBase
@@ -70,3 +70,5 @@ def check_picture(path: Path, option: str) -> None:
     formats = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix[1:].lower() not in formats:
         raise UserError(f"{option}: expected a file ending in one of {', '.join(formats)}, found {path}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{option}: expected a file to write or replace, found something else at {path}")

@@ -24,7 +24,7 @@ from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
 from ttjax.output import Output, json_number
-from ttjax.picture import check_results_folder, save, subplots
+from ttjax.picture import check_picture, save, subplots
 from ttjax.provenance import versions
 
 JAX_DEVICES = {"jax-cpu": "cpu", "jax-gpu": "gpu"}
@@ -67,13 +67,13 @@ class Compare:
     """File for the findings as JSON; - for standard output."""
 
     def run(self) -> int:
-        """Run, print, draw, write; returns the exit status."""
+        """Run, print, write, draw; returns the exit status."""
         out = Output(self.json)
         for name in self.devices:
             if name not in JAX_DEVICES:
                 _check(name)
         if self.picture is not None:
-            check_results_folder(self.picture.parent, "--picture")
+            check_picture(self.picture, "--picture")
         check_run(self.steps, self.rate, self.seed, self.timeout)
         if self.xclbin is not None and all(name == "csim" or name in JAX_DEVICES for name in self.devices):
             raise UserError("--xclbin is a card's program: expected an xrt: among --devices, found none")
@@ -110,9 +110,6 @@ class Compare:
                 out.say(f"{finding.device} FAILED: {finding.failed}")
         if same is not None:
             out.say(f"the kernel's devices end in {'the same bits' if same else 'OTHER BITS'}")
-        if self.picture is not None:
-            draw_drift(findings, title, self.picture)
-            out.say(f"drift by step: {self.picture}")
         out.write_json(
             {
                 "preset": self.model.preset,
@@ -126,6 +123,9 @@ class Compare:
                 "devices": [_row(finding) for finding in findings],
             }
         )
+        if self.picture is not None:
+            draw_drift(findings, title, self.picture)
+            out.say(f"drift by step: {self.picture}")
         ran = [finding for finding in findings if finding.absent is None]
         return 0 if ran and all(finding.finite for finding in ran) and same is not False else 1
 

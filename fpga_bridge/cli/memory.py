@@ -25,7 +25,7 @@ from ttjax import UserError
 from ttjax.cli_model import ModelArgs
 from ttjax.costs import MEGABYTE, model_costs, step_multiplications
 from ttjax.output import Output
-from ttjax.picture import check_results_folder
+from ttjax.picture import check_picture
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class Memory:
     check: bool = False
     """Map every memory with yosys, but the units' buffers, and compare its block counts with the model's."""
     picture: Path | None = None
-    """PNG of the two dies with the memories and how full they are."""
+    """Picture (.png, .svg or .pdf) of the two dies with the memories and how full they are."""
     json: str | None = None
     """File for the figures as JSON; - for standard output."""
 
     def run(self) -> int:
-        """Print the tables, draw, compare, write; returns the exit status."""
+        """Print the tables, compare, write, draw; returns the exit status."""
         out = Output(self.json)
         if self.picture is not None:
-            check_results_folder(self.picture.parent, "--picture")
+            check_picture(self.picture, "--picture")
         if self.max_mb is not None and not 0 < self.max_mb < math.inf:
             raise UserError(f"--max-mb: expected a number of megabytes above 0, found {self.max_mb:g}")
         config = self.model.config()
@@ -86,16 +86,12 @@ class Memory:
         }
         grown = ", ".join(f"{name} {size}" for name, size in sizes.items())
         out.say(f"the largest that fits, each grown alone: {grown}")
-        if self.picture is not None:
-            draw(
-                shapes,
-                U50_USABLE,
-                f"{self.model.preset}: memories of a training step on the U50",
-                self.picture,
-            )
-            out.say(f"picture: {self.picture}")
         equal = check([*bank_shapes(memory), program_shape(config)], out) if self.check else True
         out.write_json({"preset": self.model.preset, **figures})
+        if self.picture is not None:
+            title = f"{self.model.preset}: memories of a training step on the U50"
+            draw(shapes, U50_USABLE, title, self.picture)
+            out.say(f"picture: {self.picture}")
         over = shortage(total_blocks(shapes), U50_USABLE)
         if over:
             by = " and ".join(f"{blocks:g} {resource}" for resource, blocks in over.items())

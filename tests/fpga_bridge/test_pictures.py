@@ -46,3 +46,23 @@ def test_a_picture_that_cannot_be_drawn_is_refused_first(
     assert said.startswith(f"error: {option}: expected ") and said.count("\n") == 1
     assert ("make it first" if missing == "folder" else "pip install 'ttjax-fpga[plot]'") in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", [name for name, (option, *_) in COMMANDS.items() if option == "--picture"]
+)
+def test_a_picture_s_path_that_cannot_be_one_is_refused_first(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    monkeypatch.setattr(f"fpga_bridge.cli.{command}.{COMMANDS[command][2]}", reached)
+    (tmp_path / "folder.png").mkdir()
+    for name, expected in (
+        ("x.xyz", "a file ending in one of"),
+        ("x", "a file ending in one of"),
+        ("folder.png", "a file to write or replace"),
+    ):
+        assert main([command, "--preset", "tiny", "--picture", str(tmp_path / name)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: --picture: expected {expected}") and said.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
