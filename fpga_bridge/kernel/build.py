@@ -78,7 +78,8 @@ def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -
     library is written atomically.
 
     Raises:
-        UserError: there is no compiler, or it refuses the sources (its first error is quoted).
+        UserError: there is no compiler, it refuses the sources (its first error is quoted) or writes nothing,
+            or the cache can't be written.
     """
     compiler = find_compiler()
     files = {HEADER_NAME: header(manifest), **(sources or kernel_sources())}
@@ -107,14 +108,29 @@ def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -
         if result.returncode:
             errors = [line for line in result.stderr.splitlines() if "error" in line]
             raise UserError(f"{compiler} does not compile the kernel: {(errors or ['no message'])[0]}")
+        content = read_built(built, compiler, "the kernel")
         try:
-            write_atomically(built.read_bytes(), library)
+            write_atomically(content, library)
         except OSError as error:
             raise UserError(
                 f"can't keep the kernel in {cache_folder()}: {error.strerror}; name another cache in"
                 " $XDG_CACHE_HOME"
             ) from None
     return library
+
+
+def read_built(built: Path, compiler: str, what: str) -> bytes:
+    """Content of the library that a compiler which ended without an error should have written.
+
+    Raises:
+        UserError: it has not.
+    """
+    try:
+        return built.read_bytes()
+    except FileNotFoundError:
+        raise UserError(
+            f"{compiler} ended without an error but did not write {what}: name another compiler in $CXX"
+        ) from None
 
 
 def write_atomically(content: bytes, target: Path) -> None:

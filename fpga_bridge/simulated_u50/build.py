@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fpga_bridge.device import MissingXrt
-from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, write_atomically
+from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, read_built, write_atomically
 from fpga_bridge.kernel.interface import CLOCK_MHZ, PLATFORM, SHELL
 from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
@@ -179,9 +179,11 @@ def _compile(what: str, arguments: Sequence[str], target: Path) -> None:
     """Compiles a shared library into the cache, whole or not at all."""
     with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
         built = Path(scratch, "built.so")
-        _run(what, [find_compiler(), *FLAGS, *arguments, "-o", str(built)], scratch)
+        compiler = find_compiler()
+        _run(what, [compiler, *FLAGS, *arguments, "-o", str(built)], scratch)
+        content = read_built(built, compiler, what)
         try:
-            write_atomically(built.read_bytes(), target)
+            write_atomically(content, target)
         except OSError as error:
             raise UserError(
                 f"can't keep {what} in {target.parent}: {error.strerror}; name another cache in"

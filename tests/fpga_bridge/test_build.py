@@ -176,3 +176,14 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(build, "FLAGS", tuple("-O0" if flag == "-O3" else flag for flag in build.FLAGS))
     with pytest.raises(UserError, match="file"):
         build_kernel(MANIFEST)
+
+
+def test_a_compiler_that_writes_nothing_is_refused_by_name(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "true")
+    with pytest.raises(
+        UserError, match=r"/true ended without an error but did not write the kernel: .*\$CXX"
+    ):
+        build_kernel(MANIFEST)
+    assert built(cache) == []
