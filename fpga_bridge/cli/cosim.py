@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fpga_bridge.agreement.criterion import Criterion
 from fpga_bridge.agreement.lockstep import Mode, Report, cosimulate
 from fpga_bridge.agreement.report import check_keep, keep_arrays, stage_table, summary, to_json
-from fpga_bridge.devices.by_name import Opened, check_name, open_csim, open_device, sensors_of
+from fpga_bridge.devices.by_name import Opened, check_name, check_xclbin, open_csim, open_device, sensors_of
 from fpga_bridge.devices.host import check_timeout
 from fpga_bridge.kernel.faults import find_fault
 from ttjax import Batch, ModelConfig, UserError, init_params
@@ -77,6 +77,7 @@ class Cosim:
         if fault is not None and self.kernel is not None:
             raise UserError("expected --fault or --kernel, found both: a fault is planted in a fresh build")
         check_name(self.device)
+        check_xclbin(self.device, self.xclbin)
         if self.device != "csim" and (fault is not None or self.kernel is not None):
             raise UserError(
                 "--fault and --kernel are for csim: expected --device csim, or neither of the two"

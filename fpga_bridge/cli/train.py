@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from fpga_bridge.devices.by_name import check_name, open_device, sensors_of
+from fpga_bridge.devices.by_name import check_name, check_xclbin, open_device, sensors_of
 from fpga_bridge.devices.host import check_timeout
 from fpga_bridge.training import report
 from fpga_bridge.training.run import PER_CALL, JaxBeside, KernelTrainer, check_recipe
@@ -53,6 +53,7 @@ class KernelTrain(Train):
         """Train, print, draw, write; returns exit status 0."""
         out = Output(self.json)
         check_name(self.device)
+        check_xclbin(self.device, self.xclbin)
         check_timeout(self.timeout)
         if self.per_call < 1:
             raise UserError(f"--per-call: expected a whole number from 1 up, found {self.per_call}")

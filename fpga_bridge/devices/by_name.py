@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.host import KernelDevice
+from fpga_bridge.devices.xrt_open import check_xclbin_file
 from fpga_bridge.kernel.build import build_kernel
 from fpga_bridge.kernel.faults import Fault
 from fpga_bridge.program.manifest import make_manifest
@@ -42,6 +43,19 @@ def check_name(name: str) -> None:
         )
 
 
+def check_xclbin(name: str, xclbin: Path | None) -> None:
+    """Refuses an xclbin that the device can't use, before any work.
+
+    Raises:
+        UserError: one for csim, or no file.
+    """
+    if xclbin is None:
+        return
+    if name == "csim":
+        raise UserError("--xclbin is a card's program: expected --device xrt:…, found csim")
+    check_xclbin_file(xclbin)
+
+
 def open_device(name: str, config: ModelConfig, *, xclbin: Path | None = None, timeout: float = 60) -> Opened:
     """Opens a device by name; a simulated U50 gets an xclbin made for the config unless one is named.
 
@@ -50,8 +64,7 @@ def open_device(name: str, config: ModelConfig, *, xclbin: Path | None = None, t
     """
     check_name(name)
     if name == "csim":
-        if xclbin is not None:
-            raise UserError("--xclbin is a card's program: expected --device xrt:…, found csim")
+        check_xclbin(name, xclbin)
         return Opened(CsimDevice(config), "csim", True)
     # Here, not above: a machine without XRT does everything else.
     from fpga_bridge.devices.xrt import XrtDevice

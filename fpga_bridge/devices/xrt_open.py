@@ -31,14 +31,23 @@ class Card:
     taps: bool
 
 
+def check_xclbin_file(xclbin: Path) -> None:
+    """Refuses a card's program that isn't there.
+
+    Raises:
+        UserError: expected a file.
+    """
+    if not xclbin.is_file():
+        raise UserError(f"no xclbin at {xclbin}: build one with `make -C hls hw`, or name another (--xclbin)")
+
+
 def open_card(pyxrt: Any, address: str, xclbin: Path) -> Card:
     """Opens a device by index or BDF, loads the xclbin and takes its compute unit for this process alone.
 
     Raises:
         UserError: no such device or file, the wrong shell, platform or kernel, a busy card.
     """
-    if not xclbin.is_file():
-        raise UserError(f"no xclbin at {xclbin}: build one with `make -C hls hw`, or name another (--xclbin)")
+    check_xclbin_file(xclbin)
     with opening(address):
         # XRT compares a BDF as text, which it writes in small letters.
         device = pyxrt.device(int(address) if address.isdigit() else address.lower())

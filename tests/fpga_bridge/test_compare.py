@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -224,6 +224,32 @@ def test_cosim_refuses_devices_that_do_not_fit(
 ) -> None:
     assert main(["cosim", "--preset", "tiny", "--data", "travel", "--steps", "1", *options]) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--xclbin", "file"], "--xclbin is a card's program: expected --device xrt:…, found csim"),
+        (["--device", "xrt:0", "--xclbin", "absent"], "no xclbin at absent"),
+        (["--device", "xrt:0", "--xclbin", "."], "no xclbin at ."),
+    ],
+)
+@pytest.mark.parametrize("command", ["cosim", "train"])
+def test_an_xclbin_that_cannot_be_used_is_refused_before_the_data_is_read(
+    command: str,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def reached(*args: object, **kwargs: object) -> NoReturn:
+        raise AssertionError("the data was read")
+
+    monkeypatch.setattr(f"fpga_bridge.cli.{command}.load_corpus", reached)
+    Path("file").touch()
+    assert main([command, "--preset", "tiny", *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {message}") and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["csim", "xrt:0", "xrt:12", "xrt:0000:17:00.1", "xrt:af:00.0"])
