@@ -37,7 +37,9 @@ HLS = Path(__file__).parents[2] / "hls"
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 
 
-def run_make(out: Path, *arguments_of_make: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+def run_make(
+    out: Path | str, *arguments_of_make: str, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """`make` in hls/, with this Python and nothing of an outer make."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = ["make", "-C", str(HLS), f"PYTHON={sys.executable}", f"OUT={out}", *arguments_of_make]
@@ -73,6 +75,14 @@ def test_a_dry_run_shows_the_commands_with_the_interfaces_values(target: str, tm
     assert linked[-1] == str(tmp_path / target / "ttfpga.xclbin")
     assert ("emconfigutil" in ran.stdout) == (target == "hw_emu")
     assert list(tmp_path.iterdir()) == [], "a dry run wrote something"
+
+
+@pytest.mark.parametrize("target", ["hw", "hw_emu"])
+def test_a_folder_named_from_hls_is_the_same_folder_in_every_command(target: str, tmp_path: Path) -> None:
+    """The compiler runs in a folder of its own, where a name from hls/ would be another folder."""
+    named = run_make(os.path.relpath(tmp_path, HLS), "-n", target, "PRESET=tiny")
+    assert named.returncode == 0, named.stderr
+    assert named.stdout == run_make(tmp_path, "-n", target, "PRESET=tiny").stdout
 
 
 @pytest.mark.parametrize("target", ["hw", "hw_emu"])
