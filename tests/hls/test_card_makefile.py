@@ -77,6 +77,12 @@ def test_a_dry_run_shows_the_commands_with_the_interfaces_values(target: str, tm
     assert list(tmp_path.iterdir()) == [], "a dry run wrote something"
 
 
+@pytest.mark.parametrize("taps", ["", "2", "yes", "0 1"])
+def test_taps_are_0_or_1(taps: str, tmp_path: Path) -> None:
+    made = run_make(tmp_path, "-n", "hw", "PRESET=tiny", f"TAPS={taps}")
+    assert made.returncode == 2 and f"TAPS: expected 0 or 1, found '{taps}'" in made.stderr
+
+
 @pytest.mark.parametrize("target", ["hw", "hw_emu"])
 def test_a_folder_named_from_hls_is_the_same_folder_in_every_command(target: str, tmp_path: Path) -> None:
     """The compiler runs in a folder of its own, where a name from hls/ would be another folder."""
