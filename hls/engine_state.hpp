@@ -24,11 +24,18 @@ inline int partials_used(const Turns& turns, int stream) {
   return turns.partials < stream ? turns.partials : stream;
 }
 
-/// The tiles that take turns next, of `left` that are still to do.
+/// The tiles that take turns next, of `left` that are still to do: each in as many sums as fill kSumDistance
+/// trips. Chosen among constants: the trips go by in the loop of one cycle, which has no time for a divider.
 inline Turns take_turns(const TileAt& first, int left) {
 #pragma HLS INLINE
   const int tiles = left < kSumDistance ? left : kSumDistance;
-  return {first, tiles, tiles == 0 ? 0 : (kSumDistance + tiles - 1) / tiles};
+  int partials = 0;
+PARTIALS:
+  for (int n = 1; n <= kSumDistance; ++n) {
+#pragma HLS UNROLL
+    if (tiles == n) partials = (kSumDistance + n - 1) / n;
+  }
+  return {first, tiles, partials};
 }
 
 /// What the stream needs to know of a tile: found with its first row, kept for the others.

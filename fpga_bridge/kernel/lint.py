@@ -50,7 +50,7 @@ def lint(
         unit = index.parse(str(source), args=flags)
         for finding in Tree(clang, source, own, calls).findings(unit):
             findings.setdefault((finding.file, finding.line, finding.rule), finding)
-    for finding in (*calls.cycles(), *calls.not_unrolled()):
+    for finding in (*calls.cycles(), *calls.in_pipelines()):
         findings.setdefault((finding.file, finding.line, finding.rule), finding)
     return sorted(findings.values())
 

@@ -1,4 +1,4 @@
-"""Who calls whom, over all sources, and what follows from that: recursion, loops under pipelined ones."""
+"""Who calls whom, over all sources, and what follows: recursion, what stands under pipelined loops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Calls:
         self._sites: dict[str, dict[str, tuple[Path, int]]] = {}
         self._names: dict[str, str] = {}
         self._pipelined: set[str] = set()
-        self._loops: dict[str, list[Finding]] = {}
+        self._unpipelined: dict[str, list[Finding]] = {}
 
     def add(self, caller: Any, callee: str, source: Path, line: int, pipelined: bool) -> None:
         """A call, and whether it stands in a pipelined loop.
@@ -27,9 +27,9 @@ class Calls:
         if pipelined:
             self._pipelined.add(callee)
 
-    def variable_loop(self, function: Any, finding: Finding) -> None:
-        """A loop in ``function`` that can't be unrolled: ``finding`` is one if the function is pipelined."""
-        self._loops.setdefault(self._known(function), []).append(finding)
+    def if_pipelined(self, function: Any, finding: Finding) -> None:
+        """What ``function`` may not do under a pipelined loop: ``finding`` is one if it is called there."""
+        self._unpipelined.setdefault(self._known(function), []).append(finding)
 
     def cycles(self) -> Iterator[Finding]:
         """One finding for each call that closes a cycle, in a depth-first walk from every function."""
@@ -48,8 +48,8 @@ class Calls:
             if usr not in done:
                 yield from visit(usr, [usr])
 
-    def not_unrolled(self) -> Iterator[Finding]:
-        """The loops that can't be unrolled of all functions that pipelined loops call, directly or not."""
+    def in_pipelines(self) -> Iterator[Finding]:
+        """What ``if_pipelined`` was told of all functions that pipelined loops call, directly or not."""
         reached: set[str] = set()
         waiting = list(self._pipelined)
         while waiting:
@@ -60,7 +60,7 @@ class Calls:
                 ]
             elif callee not in reached:
                 reached.add(callee)
-                yield from self._loops.get(callee, [])
+                yield from self._unpipelined.get(callee, [])
                 waiting += self._sites.get(callee, {})
 
     def _known(self, function: Any) -> str:

@@ -31,6 +31,8 @@ RULES = {
     "loop-bound": "a loop's bound is a constant, or its body opens with #pragma HLS loop_tripcount",
     "pipelined-loop": "in a pipelined loop or function, and in what it calls, a loop's bound is constant, or"
     " its body opens with #pragma HLS unroll [Working with Variable Loop Bounds, Function Pipelining]",
+    "pipelined-division": "in a pipelined loop or function, and in what it calls, integers are divided by"
+    " constants only: any other divisor takes a divider of many cycles, which the next iteration waits for",
     "double": "no double precision: a missing f after a literal costs a double adder",
     "array-size": "every array has a size known at compile time",
 }

@@ -6,7 +6,7 @@ Bodies of templates are read as written; what hangs on a template's argument get
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +14,7 @@ from typing import Any
 
 from fpga_bridge.kernel.lint_calls import Calls
 from fpga_bridge.kernel.lint_rules import ALLOWED_STD, RULES, Finding
-from fpga_bridge.kernel.lint_types import CASTS, cast_pointer, declared_type, points_at_function
+from fpga_bridge.kernel.lint_types import CASTS, cast_pointer, declared_type, is_integer, points_at_function
 
 _BY_KIND = {
     "CXX_NEW_EXPR": ("heap", "new"),
@@ -36,6 +36,8 @@ _METHODS = {"CXX_METHOD", "CONSTRUCTOR", "DESTRUCTOR", "CONVERSION_FUNCTION"}
 _FUNCTIONS = {"FUNCTION_DECL", "FUNCTION_TEMPLATE"} | _METHODS
 _REFERENCES = {"DECL_REF_EXPR", "MEMBER_REF_EXPR", "OVERLOADED_DECL_REF"}
 _PIPELINED = {"FOR_STMT"} | _FUNCTIONS
+_DIVISIONS = {"BINARY_OPERATOR", "COMPOUND_ASSIGNMENT_OPERATOR"}
+_DIVIDING = {4, 5, 24, 25}  # of libclang's CXBinaryOperatorKind, which its Python lacks: / % /= %=
 _VALUES = {"VAR_DECL", "PARM_DECL", "FIELD_DECL", "TYPEDEF_DECL", "TYPE_ALIAS_DECL"}
 
 
@@ -63,6 +65,8 @@ class Tree:
         self._calls = calls
         # Where the counters of fully unrolled loops are declared: inside such a loop they are constants.
         self._unrolled: list[tuple[int, int]] = []
+        # Their whole headers: these say how often the body is laid out, and are no hardware themselves.
+        self._layouts: list[tuple[int, int]] = []
 
     def findings(self, unit: Any) -> Iterator[Finding]:
         """What breaks a rule; of a unit that doesn't compile only the errors, as its tree has holes."""
@@ -108,6 +112,8 @@ class Tree:
             if around.parent != "LABEL_STMT":
                 yield "loop-label", "for without a label in front"
             yield from self._loop_bound(cursor, around)
+        if kind in _DIVISIONS and around.hardware:
+            yield from self._division(cursor, around)
         if kind in _VALUES or kind in _FUNCTIONS:
             yield from declared_type(cursor, kind in _FUNCTIONS)
         if kind == "CALL_EXPR":
@@ -189,7 +195,9 @@ class Tree:
         unrolled = any(re.match(rb"unroll\s*$", pragma) for pragma in pragmas)
         if unrolled:
             self._unrolled.append((opening, first))
-        variable = self._variable(loop, (first, second), [(opening, first), *self._unrolled])
+            self._layouts.append((opening, _body(loop).extent.start.offset))
+        in_condition = (node for node in loop.walk_preorder() if first < node.location.offset < second)
+        variable = self._variable(in_condition, [(opening, first), *self._unrolled])
         if variable is None:
             return
         if not any(pragma.startswith(b"loop_tripcount") for pragma in pragmas):
@@ -199,17 +207,34 @@ class Tree:
             )
         if not unrolled:
             message = f"{condition}: {variable} is not a constant, and a pipelined loop is around this one"
-            finding = Finding(self._source, loop.location.line, "pipelined-loop", message)
-            if around.pipelined:
-                yield finding.rule, finding.message
-            elif around.function is not None:
-                self._calls.variable_loop(around.function, finding)
+            yield from self._if_pipelined(loop, "pipelined-loop", message, around)
 
-    def _variable(self, loop: Any, condition: tuple[int, int], counters: list[tuple[int, int]]) -> str | None:
-        """The first name in a loop's condition that is neither constant nor declared in ``counters``."""
-        for node in loop.walk_preorder():
-            if not condition[0] < node.location.offset < condition[1]:
-                continue
+    def _division(self, cursor: Any, around: _Around) -> Iterator[tuple[str, str]]:
+        """A division of integers; one by a counter of an unrolled loop is by a constant in every copy."""
+        dividend, divisor = cursor.get_children()
+        divides = self._lib.clang_getCursorBinaryOperatorKind(cursor) in _DIVIDING
+        if not divides or not (is_integer(dividend.type) and is_integer(divisor.type)):
+            return
+        if any(start < cursor.location.offset < end for start, end in self._layouts):
+            return
+        variable = self._variable(divisor.walk_preorder(), self._unrolled)
+        if variable is not None:
+            message = f"an integer is divided by {variable}, which is not a constant, under a pipelined loop"
+            yield from self._if_pipelined(cursor, "pipelined-division", message, around)
+
+    def _if_pipelined(
+        self, cursor: Any, rule: str, message: str, around: _Around
+    ) -> Iterator[tuple[str, str]]:
+        """A breach if a pipelined loop is around it: here, or, as ``calls`` finds out, around a call."""
+        if around.pipelined:
+            yield rule, message
+        elif around.function is not None:
+            finding = Finding(self._source, cursor.location.line, rule, message)
+            self._calls.if_pipelined(around.function, finding)
+
+    def _variable(self, nodes: Iterable[Any], counters: list[tuple[int, int]]) -> str | None:
+        """The first name in an expression that is neither constant nor declared in ``counters``."""
+        for node in nodes:
             if node.kind.name not in {"DECL_REF_EXPR", "MEMBER_REF_EXPR"} or node.referenced is None:
                 continue
             place = node.referenced.location
@@ -230,7 +255,7 @@ class Tree:
 
         ``#pragma HLS`` itself is left out.
         """
-        *_, body = [*loop.get_children()] or [loop]
+        body = _body(loop)
         statements = list(body.get_children()) if body.kind.name == "COMPOUND_STMT" else [body]
         end = statements[0].extent.start.offset if statements else body.extent.end.offset
         found = re.findall(rb"^\s*#\s*pragma\s+hls\s+(.*)$", self._text[header:end].lower(), re.MULTILINE)
@@ -244,6 +269,12 @@ class Tree:
             return False
         parents = Path(location.file.name).resolve().parents
         return any(folder in self._own for folder in parents)
+
+
+def _body(cursor: Any) -> Any:
+    """The body of a loop or a function: the last of its children, or itself if it has none."""
+    *_, body = [*cursor.get_children()] or [cursor]
+    return body
 
 
 def _is_constant(declared: Any) -> bool:

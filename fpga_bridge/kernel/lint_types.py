@@ -14,6 +14,10 @@ CASTS = {
     "CXX_CONST_CAST_EXPR",
     "CXX_REINTERPRET_CAST_EXPR",
 }
+_INTEGERS = {
+    *("BOOL", "ENUM", "CHAR_U", "UCHAR", "USHORT", "UINT", "ULONG", "ULONGLONG"),
+    *("CHAR_S", "SCHAR", "SHORT", "INT", "LONG", "LONGLONG"),
+}
 _ARRAYS = {"CONSTANTARRAY", "INCOMPLETEARRAY", "DEPENDENTSIZEDARRAY"}
 
 
@@ -34,6 +38,11 @@ def declared_type(cursor: Any, is_function: bool) -> Iterator[tuple[str, str]]:
         "VARIABLEARRAY",
     }:
         yield "array-size", f"{cursor.spelling} has type {declared.spelling}: {RULES['array-size']}"
+
+
+def is_integer(declared: Any) -> bool:
+    """Whether a type is one of whole numbers; of a template's argument that isn't known."""
+    return declared.get_canonical().kind.name in _INTEGERS
 
 
 def points_at_function(declared: Any) -> bool:

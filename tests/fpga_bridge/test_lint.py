@@ -116,6 +116,28 @@ BAD = [
         "struct A { void step(int n) { h(n); } };\ntemplate <class U> void g(U& u, int n) { u.step(n); }\n"
         "void f(A& a, int n) {\nrows: for (int i = 0; i < 4; ++i) {\n#pragma HLS pipeline\ng(a, n);\n}\n}",
     ),
+    (
+        "pipelined-division",
+        "void f(int* p, int n) {\nrows: for (int i = 0; i < 4; ++i) {\n#pragma HLS PIPELINE II = 1\n"
+        "p[i] = (i + n - 1) / n;  // <-\n}\n}",
+    ),
+    ("pipelined-division", "int f(unsigned char n) {\n#pragma HLS pipeline\nreturn 7 % (n + 1);  // <-\n}"),
+    (
+        "pipelined-division",
+        "void f(int* p, int n) {\n#pragma HLS pipeline\nrows: for (int i = 0; i < n; ++i) {\n"
+        "#pragma HLS loop_tripcount max=4\n#pragma HLS unroll\np[i] /= n;  // <-\n}\n}",
+    ),
+    (
+        "pipelined-division",
+        "#define SHARE(x, n) ((x) / (n))\nstruct A { int n; void step() { n = SHARE(8, n); } };  // <-\n"
+        "template <class U> void g(U& u) { u.step(); }\n"
+        "void f(A& a) {\nrows: for (int i = 0; i < 4; ++i) {\n#pragma HLS pipeline\ng(a);\n}\n}",
+    ),
+    (
+        "pipelined-division",
+        "void f(int* p, int n) {\nrows: for (int i = 0; i < 64 / n; ++i) {  // <-\n"
+        "#pragma HLS loop_tripcount max=4\n#pragma HLS pipeline\np[i] = 0;\n}\n}",
+    ),
     ("double", "float f(float x) { return x * 0.5; }  // <-"),
     ("double", "template <typename T> T f(T x) { return x * 0.5; }  // <-"),
     ("double", "double f(float x);  // <-"),
@@ -194,6 +216,30 @@ not_pipelined:
     }
   }
   return total;
+}
+
+constexpr int modes[] = {5, 7};
+inline void divided(int (&x)[rows], float (&y)[rows], int n, float by) {
+by_constants:
+  for (int i = 0; i < rows; ++i) {
+#pragma HLS pipeline
+    x[i] = (x[i] + half(cols)) / cols % 7;
+    y[i] = y[i] / by;
+  by_counters:
+    for (int k = 0; k < 2; ++k) {
+#pragma HLS UNROLL
+      x[i] /= k + 1;
+      x[i] %= modes[k];
+    }
+  times:  // how often this is laid out is known when n is
+    for (int k = 0; k < 12 / n; ++k) {
+#pragma HLS LOOP_TRIPCOUNT max=2
+#pragma HLS UNROLL
+      x[i] += k;
+    }
+  }
+slow:
+  for (int i = 0; i < rows; ++i) x[i] = x[i] / n;
 }
 
 #ifndef __SYNTHESIS__
