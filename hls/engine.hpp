@@ -172,10 +172,18 @@ struct Engine {
 #pragma HLS INLINE
 #pragma HLS ARRAY_PARTITION variable = job.operand complete
 #pragma HLS ARRAY_PARTITION variable = c.tile complete dim = 0
+// The sums that grow and those that leave are memories of their own: one is read and written in a cycle, the
+// other read.
+#pragma HLS ARRAY_PARTITION variable = c.slots complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = c.slots complete dim = 3
+#pragma HLS BIND_STORAGE variable = c.slots type = ram_s2p impl = LUTRAM
+#pragma HLS ARRAY_PARTITION variable = c.column_sums complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = c.column_sums complete dim = 3
+#pragma HLS BIND_STORAGE variable = c.column_sums type = ram_s2p impl = LUTRAM
 #pragma HLS ARRAY_PARTITION variable = c.part_sums complete dim = 2
+#pragma HLS BIND_STORAGE variable = c.part_sums type = ram_s2p impl = LUTRAM
 #pragma HLS ARRAY_PARTITION variable = c.sums complete dim = 2
+#pragma HLS BIND_STORAGE variable = c.sums type = ram_s2p impl = LUTRAM
 #pragma HLS ARRAY_PARTITION variable = c.visits complete
     job = next;
     c.tiling = {extent(job.rows, sentence), extent(job.cols, sentence), job.op == kToWide};

@@ -146,6 +146,8 @@ struct Nonlinear {
   void begin(const Instruction& next, const Sentence& sentence) {
 #pragma HLS INLINE
 #pragma HLS ARRAY_PARTITION variable = job.operand complete
+#pragma HLS BIND_STORAGE variable = highest type = ram_s2p impl = LUTRAM
+#pragma HLS BIND_STORAGE variable = sums type = ram_s2p impl = LUTRAM
     job = next;
     op = job.op;
     cols = extent(job.cols, sentence);

@@ -129,10 +129,15 @@ struct Norm {
   void begin(const Instruction& next, const Sentence& sentence) {
 #pragma HLS INLINE
 #pragma HLS ARRAY_PARTITION variable = job.operand complete
+#pragma HLS BIND_STORAGE variable = minus_mean type = ram_s2p impl = LUTRAM
+#pragma HLS BIND_STORAGE variable = minus_slope type = ram_s2p impl = LUTRAM
+#pragma HLS BIND_STORAGE variable = inverse type = ram_s2p impl = LUTRAM
 #pragma HLS ARRAY_PARTITION variable = partial complete
 #pragma HLS ARRAY_PARTITION variable = slope_partial complete
 #pragma HLS ARRAY_PARTITION variable = d_scale complete dim = 2
+#pragma HLS BIND_STORAGE variable = d_scale type = ram_s2p impl = LUTRAM
 #pragma HLS ARRAY_PARTITION variable = d_shift complete dim = 2
+#pragma HLS BIND_STORAGE variable = d_shift type = ram_s2p impl = LUTRAM
     job = next;
     again = job.op == kNormAgain;
     backward = job.op == kNormBackward;

@@ -47,8 +47,9 @@ struct Operand {
   int digit;  ///< if not kNone: `batch` counts by this digit of the batch's token, not by its number
 };
 
-/// One instruction. Extents may be kLength.
-struct Instruction {
+/// One instruction. Extents may be kLength. `Where`: an Operand or, in memory, its numbers (see sequencer.hpp).
+template <class Where>
+struct InstructionOf {
   int op;
   int rows, cols, stream, batches;  ///< extents; see the unit
   int interval;                     ///< cycles of a trip that its memories' ports need
@@ -60,8 +61,9 @@ struct Instruction {
   float scale;
   int wait[kUnits];  ///< of each other unit, the instruction that must finish before this one begins, or
                      ///< kNone; of its own, the one that comes next, or kInstructions
-  Operand operand[kOperands];
+  Where operand[kOperands];
 };
+using Instruction = InstructionOf<Operand>;
 
 /// One sentence as the units see it.
 struct Sentence {

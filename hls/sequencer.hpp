@@ -10,7 +10,33 @@
 
 namespace ttfpga {
 
-constexpr Instruction kProgram[kInstructions] = {TTFPGA_PROGRAM};
+// In one word of memory a struct holds numbers and arrays, but no further structs (AMD's UG1399, AGGREGATE): an
+// operand lies there as an array of its numbers.
+constexpr int kOperandNumbers = 5;
+using StoredInstruction = InstructionOf<int[kOperandNumbers]>;
+static_assert(sizeof(StoredInstruction) == sizeof(Instruction), "an operand's numbers are its members");
+
+constexpr StoredInstruction kProgram[kInstructions] = {TTFPGA_PROGRAM};
+
+/// An instruction as the units take it.
+inline Instruction unpacked(const StoredInstruction& from) {
+#pragma HLS INLINE
+  Instruction to = {from.op,   from.rows,          from.cols,  from.stream, from.batches, from.interval,
+                    from.load, from.load_interval, from.flags, from.order,  from.trace,   from.scale,
+                    {},        {}};
+UNPACK_WAITS:
+  for (int unit = 0; unit < kUnits; ++unit) {
+#pragma HLS UNROLL
+    to.wait[unit] = from.wait[unit];
+  }
+UNPACK_OPERANDS:
+  for (int n = 0; n < kOperands; ++n) {
+#pragma HLS UNROLL
+    const int(&at)[kOperandNumbers] = from.operand[n];
+    to.operand[n] = {at[0], at[1], at[2], at[3], at[4]};
+  }
+  return to;
+}
 
 #ifndef __SYNTHESIS__
 /// Since the library was loaded, what the cycle model is held against: trips of each instruction, and cycles
@@ -77,9 +103,12 @@ WAITS:
   return waiting;
 }
 
-/// Reads the next instruction of the first unit that lacks one: the program's memory gives one an iteration.
+/// Reads the next instruction of the first unit that lacks one: the program's memory gives one an iteration, in
+/// one word, where members would otherwise have a memory each.
 inline void fetch(int end, Station (&stations)[kUnits]) {
 #pragma HLS INLINE
+#pragma HLS AGGREGATE variable = kProgram
+#pragma HLS BIND_STORAGE variable = kProgram type = rom_1p impl = BRAM
   int unit = kUnits;
 FETCH:
   for (int candidate = kUnits - 1; candidate >= 0; --candidate) {
@@ -87,7 +116,7 @@ FETCH:
     if (!stations[candidate].fetched && stations[candidate].after < end) unit = candidate;
   }
   if (unit == kUnits) return;
-  stations[unit].next = kProgram[stations[unit].after];
+  stations[unit].next = unpacked(kProgram[stations[unit].after]);
   stations[unit].fetched = true;
 }
 
@@ -213,9 +242,9 @@ STRETCHES:
 #pragma HLS LOOP_TRIPCOUNT max = 1
     to = traced(taps) ? from + 1 : end;
     if (traced(taps) && kProgram[from].op == kTap) {
-      tap(kProgram[from], sentence, taps);
+      tap(unpacked(kProgram[from]), sentence, taps);
     } else if (traced(taps) && kProgram[from].op == kClear) {
-      clear(kProgram[from]);
+      clear(unpacked(kProgram[from]));
     } else {
       run_units(to, sentence, stations);
     }

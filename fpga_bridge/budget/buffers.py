@@ -44,7 +44,10 @@ def training_bytes(memory: MemoryMap, accelerator: Accelerator = DEFAULT) -> int
 
 
 def buffer_shapes(config: ModelConfig, accelerator: Accelerator = DEFAULT) -> list[BankShape]:
-    """The units' own buffers: registers and LUTRAM, which a cycle reads and writes whole words of."""
+    """The units' own buffers: registers and LUTRAM, which a cycle reads and writes whole words of.
+
+    As pragmas in hls/ ask for them; that Vitis does so has not been seen.
+    """
     a, tokens = accelerator, config.seq_len
     turns = 2 * a.sum_distance
     columns_a_part = a.tile_lanes // a.tile_rows

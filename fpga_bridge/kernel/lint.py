@@ -16,7 +16,7 @@ from fpga_bridge.kernel.lint_rules import ALLOWED_STD, RULES, Finding
 from fpga_bridge.kernel.lint_tree import Tree
 from ttjax.errors import UserError
 
-__all__ = ["ALLOWED_STD", "RULES", "Finding", "lint", "lint_kernel"]
+__all__ = ["ALLOWED_STD", "RULES", "Finding", "lint", "lint_kernel", "load_libclang", "synthesis_flags"]
 
 
 def lint(
@@ -36,11 +36,9 @@ def lint(
     Raises:
         UserError: libclang or the compiler is missing, or a source is.
     """
-    clang = _libclang()
+    clang = load_libclang()
     own = {path.resolve().parent for path in sources} | {path.resolve() for path in include_dirs}
-    flags = ["-xc++", "-std=c++14", "-Wno-unknown-pragmas", "-D__SYNTHESIS__"]
-    flags += ["-isystem", _compiler_headers(), *(f"-I{path}" for path in include_dirs)]
-    flags += [f"-D{define}" for define in defines]
+    flags = synthesis_flags(include_dirs, defines)
     index = clang.Index.create()
     findings: dict[tuple[Path, int, str], Finding] = {}
     calls = Calls()
@@ -65,7 +63,15 @@ def lint_kernel(folder: Path, header_name: str, header: str) -> list[Finding]:
         return sorted({finding for findings in found for finding in findings})
 
 
-def _libclang() -> ModuleType:
+def synthesis_flags(include_dirs: Sequence[Path] = (), defines: Sequence[str] = ()) -> list[str]:
+    """The flags by which libclang reads a source as synthesis does; arguments as for ``lint``."""
+    flags = ["-xc++", "-std=c++14", "-Wno-unknown-pragmas", "-D__SYNTHESIS__"]
+    flags += ["-isystem", _compiler_headers(), *(f"-I{path}" for path in include_dirs)]
+    return flags + [f"-D{define}" for define in defines]
+
+
+def load_libclang() -> ModuleType:
+    """The parser's bindings."""
     try:
         from clang import cindex
     except ImportError:

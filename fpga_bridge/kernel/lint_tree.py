@@ -258,8 +258,7 @@ class Tree:
         body = _body(loop)
         statements = list(body.get_children()) if body.kind.name == "COMPOUND_STMT" else [body]
         end = statements[0].extent.start.offset if statements else body.extent.end.offset
-        found = re.findall(rb"^\s*#\s*pragma\s+hls\s+(.*)$", self._text[header:end].lower(), re.MULTILINE)
-        return [pragma.strip() for pragma in found]
+        return [pragma.lower() for pragma in hls_pragmas(self._text[header:end])]
 
     def _is_here(self, location: Any) -> bool:
         return location.file is not None and location.file.name == str(self._source)
@@ -269,6 +268,12 @@ class Tree:
             return False
         parents = Path(location.file.name).resolve().parents
         return any(folder in self._own for folder in parents)
+
+
+def hls_pragmas(text: bytes) -> list[bytes]:
+    """The HLS pragmas of a text in its order, without ``#pragma HLS`` itself."""
+    found = re.findall(rb"^\s*#\s*pragma\s+(?i:hls)\s+(.*)$", text, re.MULTILINE)
+    return [pragma.strip() for pragma in found]
 
 
 def _body(cursor: Any) -> Any:
