@@ -79,18 +79,29 @@ class ModelArgs:
         changes: dict[str, Any] = {name: getattr(self, name) for name in _SAME_NAME}
         changes["n_blocks"] = self.blocks
         n_cores = len(self.in_modes or start.in_modes) + len(self.out_modes or start.out_modes)
-        changes["tt_ranks"] = _ranks("rank", self.rank, "tt-ranks", self.tt_ranks, n_cores)
+        changes["tt_ranks"] = _ranks("rank", self.rank, "tt-ranks", self.tt_ranks, n_cores, start.tt_ranks)
         n_cores = len(self.vocab_modes or start.vocab_modes)
         changes["ttm_ranks"] = _ranks(
-            "embedding-rank", self.embedding_rank, "ttm-ranks", self.ttm_ranks, n_cores
+            "embedding-rank", self.embedding_rank, "ttm-ranks", self.ttm_ranks, n_cores, start.ttm_ranks
         )
         return start.replace(**{name: value for name, value in changes.items() if value is not None})
 
 
 def _ranks(
-    one_name: str, one: int | None, all_name: str, every: tuple[int, ...] | None, n_cores: int
+    one_name: str,
+    one: int | None,
+    all_name: str,
+    every: tuple[int, ...] | None,
+    n_cores: int,
+    before: tuple[int, ...],
 ) -> tuple[int, ...] | None:
+    """The ranks asked for; None for those of ``before``, which must then be as many."""
     if one is None:
+        if every is None and len(before) != n_cores + 1:
+            raise UserError(
+                f"expected --{one_name} or --{all_name}, found neither: {n_cores} cores don't take the"
+                f" {len(before)} ranks there are"
+            )
         return every
     if every is not None:
         raise UserError(f"expected --{one_name} or --{all_name}, found both: leave one out")

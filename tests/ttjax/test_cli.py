@@ -50,6 +50,10 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "tt_ranks: expected a whole number from 1 up",
         ),
         (["--rank", "4", "--tt-ranks", "1", "2", "1"], "expected --rank or --tt-ranks, found both"),
+        (
+            ["--in-modes", "96", "8"],
+            "expected --rank or --tt-ranks, found neither: 5 cores don't take the 7 ranks there are",
+        ),
         (["--in-modes", "12", "8", "9"], "factors must multiply to d_model 768, found 12·8·9 = 864"),
         (["--blocks", "0"], "n_blocks: expected a whole number from 1 up, found 0"),
         (["--seq-len", "1"], "seq_len: expected at least 2"),
