@@ -23,9 +23,10 @@ from ttjax.params import Params
 
 _State = tuple[Params, optax.OptState]
 
-# Lengths that sentences are padded to within a scan, as far as they are below seq_len; each is compiled for
-# itself. Chosen for ATIS, whose sentences have 12.3 tokens in the mean with [CLS], out of those that suit a
-# CPU's vectors: 15 tokens take as long as 16 (python -m benchmarks.step --tokens).
+# Lengths that sentences are padded to within a scan, up to three quarters of seq_len: each is compiled for
+# itself, and a longer one would save too little. Chosen for ATIS, whose sentences have 12.3 tokens in the
+# mean with [CLS], out of those that suit a CPU's vectors: 15 tokens take as long as 16 (python -m
+# benchmarks.step --tokens).
 PADDED_LENGTHS = (8, 12, 16, 24, 32, 64, 128, 256)
 
 
@@ -56,7 +57,7 @@ def _updated(
 
 def padded_lengths(whole: int) -> tuple[int, ...]:
     """Lengths that ``scan_steps`` pads examples of ``whole`` positions to, the shortest first."""
-    return (*(length for length in PADDED_LENGTHS if length < whole), whole)
+    return (*(length for length in PADDED_LENGTHS if 4 * length <= 3 * whole), whole)
 
 
 @partial(jax.jit, static_argnames=("optimizer", "config", "flow", "on_steps", "every"), donate_argnums=(0, 1))
