@@ -149,7 +149,7 @@ def planned(x: X, cores: Cores, n_in: int, tap: Tap = no_tap) -> Y:
     found = plan(x.shape[0], [core.shape for core in cores], n_in)
     operands = [array.reshape(shape) for array, shape in zip((x, *cores), found.shapes, strict=True)]
     y = jnp.einsum(found.subscripts, *operands, optimize=found.path)
-    return y.reshape(x.shape[0], prod(core.shape[1] for core in cores[n_in:]))
+    return y.reshape(y.shape[0], prod(y.shape[1:]))
 
 
 FLOWS: dict[str, Callable[[X, Cores, int, Tap], Y]] = {
