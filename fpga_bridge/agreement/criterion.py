@@ -54,10 +54,10 @@ class Comparison:
     """One trace point of one step.
 
     device_error, jax_error, relative: normwise, |device - truth|, |jax - truth| and |device - jax| over
-    |truth| (over 1 where the truth is zero), Euclidean norms over the whole array. excess: device error over
-    what the criterion allows; above 1 disagrees. max_abs and ulp (median, 99 %, largest) compare device and
-    JAX element by element. worst: index where they differ most, with what JAX has (expected) and the device
-    (actual) there.
+    |truth| (over 1 where the truth is zero), Euclidean norms over the whole array. allowed: the device error
+    that the criterion allows; excess: how often it is that; above 1 disagrees. max_abs and ulp (median, 99 %,
+    largest) compare device and JAX element by element. worst: index where they differ most, with what JAX has
+    (expected) and the device (actual) there.
     Figures are None where they could not be computed; ``reason`` then says why.
     """
 
@@ -71,6 +71,7 @@ class Comparison:
     device_error: float | None = None
     jax_error: float | None = None
     relative: float | None = None
+    allowed: float | None = None
     excess: float | None = None
     max_abs: float | None = None
     ulp: tuple[int, int, int] | None = None
@@ -186,11 +187,18 @@ def _judge(
             scale = max(size, share.get(c.kind, 0.0) * entering.get(c.stage, 0.0))
             yardstick = max(c.jax_error, typical[c.kind])
             allowed = criterion.multiple * yardstick + criterion.floor * EPSILON * scale / size
-            excess = c.device_error / allowed if allowed else float(c.device_error > 0) * FAR
+            excess = excess_of(c.device_error, allowed)
             agree = excess <= 1.0
-            c = replace(c, excess=excess, agree=agree, reason="" if agree else "beyond tolerance")
+            c = replace(
+                c, allowed=allowed, excess=excess, agree=agree, reason="" if agree else "beyond tolerance"
+            )
         judged.append(c)
     return judged
+
+
+def excess_of(error: float, allowed: float) -> float:
+    """How often an error is what is allowed; ``FAR`` for any at all where none is."""
+    return error / allowed if allowed else float(error > 0) * FAR
 
 
 def ulp_distance(a: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."]) -> Int64[np.ndarray, "..."]:

@@ -7,14 +7,15 @@ hands every stage the truth's inputs, so that a stage's error is its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32
 
-from fpga_bridge.agreement.criterion import Comparison, Criterion, compare_step
+from fpga_bridge.agreement.compare import relative_distance
+from fpga_bridge.agreement.criterion import Comparison, Criterion, compare_step, excess_of
 from fpga_bridge.device import Device, Trace
 from fpga_bridge.devices.host import visible_points
 from fpga_bridge.devices.reference import JaxDevice
@@ -31,6 +32,8 @@ class Report:
     same_bits: whether the steps run again without trace, in one call, end in the same parameters to the
     bit; None in isolated mode, where overrides steer the traced steps.
     failing: both sides' arrays of the first step that disagrees.
+    updates: by parameter, the largest excess that leaving it as it was before a step would have had; one
+    whose updates stay at or below 1 would agree without them.
     """
 
     mode: Mode
@@ -40,11 +43,17 @@ class Report:
     ms_per_step: float | None = None
     same_bits: bool | None = None
     failing: dict[str, Trace] = field(default_factory=dict)
+    updates: dict[str, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
         """Steps compared."""
         return len(self.losses)
+
+    @property
+    def unseen_updates(self) -> list[str]:
+        """Parameters that could have been left as they were in every step, and all would agree."""
+        return [name for name, excess in self.updates.items() if excess <= 1.0]
 
     @property
     def first_divergence(self) -> Comparison | None:
@@ -95,6 +104,7 @@ def cosimulate(
             if mode == "isolated":
                 overrides = _inputs_of_all_stages(truth.step(sentence, rate, trace=True).trace or {})
                 truth.load(state)
+        before = flatten(truth.read())
         results = [one.step(sentence, rate, trace=True, overrides=overrides) for one in (device, jax, truth)]
         actual, expected, exact = (result.trace or {} for result in results)
         if not getattr(device, "taps", True):
@@ -111,6 +121,8 @@ def cosimulate(
             rate=float(rate),
         )
         report.comparisons.extend(compared)
+        for name, excess in _of_skipped_updates(compared, exact, before):
+            report.updates[name] = max(excess, report.updates.get(name, 0.0))
         report.losses.append((results[0].loss, results[1].loss))
         if not report.failing and not all(c.agree for c in compared):
             report.failing = {"device": actual, "jax": expected, "truth": exact}
@@ -122,6 +134,17 @@ def cosimulate(
 def _inputs_of_all_stages(trace: Trace) -> Trace:
     """Every value and gradient of a step, rounded to float32; an updated parameter is no stage's input."""
     return {name: a.astype(np.float32) for name, a in trace.items() if not name.startswith("new_")}
+
+
+def _of_skipped_updates(
+    compared: list[Comparison], truth: Trace, before: Trace
+) -> Iterator[tuple[str, float]]:
+    """Of each parameter by name: the excess it would have if the step had left it as it was before."""
+    for c in compared:
+        if c.kind == "updated" and c.allowed is not None:
+            name = c.name.removeprefix("new_")
+            error = relative_distance({name: before[name]}, {name: truth[c.name]})
+            yield name, excess_of(error, c.allowed)
 
 
 def _run_untraced(device: Device, params: Params, batch: Batch, rates: np.ndarray, report: Report) -> None:

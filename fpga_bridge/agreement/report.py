@@ -22,6 +22,8 @@ from ttjax.output import check_file, check_writable, json_number
 # A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
 # zero in exact arithmetic, and so such a bias never leaves its start but by noise.
 NOISE = 1e-2
+# Parameters named in a line that may have any number of them.
+UNSEEN_SHOWN = 3
 # Columns of the table, in the order a step runs: kind of trace point and its heading.
 KINDS = {
     "value": "forward",
@@ -60,6 +62,13 @@ def summary(report: Report, device: str = "csim") -> list[str]:
         f" {report.criterion.multiple:g} times float32's own error + {report.criterion.floor:g} epsilon;"
         f" the worst point uses {100 * worst:.0f} % of that",
     ]
+    if report.unseen_updates:
+        few = ", ".join(report.unseen_updates[:UNSEEN_SHOWN])
+        more = ", ..." if len(report.unseen_updates) > UNSEEN_SHOWN else ""
+        lines.append(
+            f"updates too small to be seen, {len(report.unseen_updates)} of {len(report.updates)} parameters:"
+            f" left as they were, they would agree too ({few}{more})"
+        )
     if report.same_bits is not None:
         ending = "the same bits" if report.same_bits else "OTHER BITS"
         lines.append(f"the same steps in one call without trace end in {ending}")
@@ -96,6 +105,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "first_divergence": None if first is None else asdict(first),
         "ms_per_step": report.ms_per_step,
         "same_bits_untraced": report.same_bits,
+        "unseen_updates": report.unseen_updates,
         "losses": [{"device": json_number(device), "jax": json_number(jax)} for device, jax in report.losses],
         "points": [asdict(c) for c in report.comparisons],
     }
