@@ -253,7 +253,6 @@ def test_the_command_plans_for_the_megabytes_it_is_given(capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--preset", "enc6", "--rederive", "False"], "does not fit the usable U50, by {over} URAM"),
         (["--preset", "tiny", "--max-mb", "0.001"], "the smallest needs"),
         (["--preset", "tiny", "--format", "dense"], "tensor-train only"),
         (
@@ -265,17 +264,27 @@ def test_the_command_plans_for_the_megabytes_it_is_given(capsys: pytest.CaptureF
             "--max-mb: expected a number of megabytes above 0, found inf",
         ),
     ],
-    ids=["does not fit", "no plan", "uncompressed", "not a number", "infinite"],
+    ids=["no plan", "uncompressed", "not a number", "infinite"],
 )
 @pytest.mark.usefixtures("short_search")
-def test_what_does_not_fit_is_one_line_that_says_by_how_much_and_status_2(
+def test_what_cannot_be_asked_for_is_one_line_and_status_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["memory", *arguments]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line.startswith("error: ") for line in lines] == [True]
+    assert said in lines[0]
+
+
+@pytest.mark.usefixtures("short_search")
+def test_a_config_that_does_not_fit_is_shown_and_written_with_status_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "enc6.json"
+    assert main(["memory", "--preset", "enc6", "--rederive", "False", "--json", str(path)]) == 1
     over = blocks_of(preset("enc6").replace(rederive=False)).uram - 608
-    assert said.format(over=over) in lines[0]
+    assert f"DOES NOT FIT the usable U50, by {over} URAM: let --plan choose" in capsys.readouterr().out
+    assert json.loads(path.read_text())["fits"] is False
 
 
 @needs_matplotlib
