@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from ttjax.batch import Batch
 from ttjax.config import ModelConfig
-from ttjax.params import BLOCK_LINEARS
-from ttjax.tt import core_shapes, ttm_core_shapes
+from ttjax.params import BLOCK_LINEARS, linear_core_shapes
+from ttjax.tt import ttm_core_shapes
 
 # How a linear layer multiplies: nn.Linear; 2-D products of merged halves; one torch.einsum over all cores;
 # tensorly-torch's FactorizedLinear, contracting the cores with x or forming the matrix from them.
@@ -28,8 +28,7 @@ class HalvesLinear(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        shapes = core_shapes(config.in_modes + config.out_modes, config.tt_ranks)
-        self.cores = nn.ParameterList(torch.zeros(shape) for shape in shapes)
+        self.cores = nn.ParameterList(torch.zeros(shape) for shape in linear_core_shapes(config))
         self.bias = nn.Parameter(torch.zeros(config.d_model))
         self.n_in = len(config.in_modes)
 

@@ -17,7 +17,7 @@ from ttjax.config import ModelConfig
 from ttjax.contraction import checked_flow, plan
 from ttjax.costs import MEGABYTE, LinearCosts, ModelCosts, linear_layer_costs, model_costs
 from ttjax.output import Output
-from ttjax.tt import core_shapes
+from ttjax.params import linear_core_shapes
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,6 @@ def _comparisons(config: ModelConfig, layer: dict[str, LinearCosts]) -> list[str
                 f" {more.stored / fewer.stored:.2f}× fewer stored numbers than {other}"
             )
     if "planned" in layer:
-        shapes = core_shapes(config.in_modes + config.out_modes, config.tt_ranks)
-        lines.append(f"planned: y = {plan(config.seq_len, shapes, len(config.in_modes)).order}")
+        found = plan(config.seq_len, linear_core_shapes(config), len(config.in_modes))
+        lines.append(f"planned: y = {found.order}")
     return lines

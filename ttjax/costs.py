@@ -19,8 +19,7 @@ from ttjax.batch import Batch
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow, contract
 from ttjax.model import loss
-from ttjax.params import abstract_params, parameter_shapes
-from ttjax.tt import core_shapes
+from ttjax.params import abstract_params, linear_core_shapes, parameter_shapes
 
 BYTES_PER_NUMBER = 4  # float32 everywhere
 MEGABYTE = 10**6
@@ -70,7 +69,7 @@ def linear_layer_costs(config: ModelConfig) -> dict[str, LinearCosts]:
     """
     x = _abstract((config.seq_len, config.d_model))
     weight = _abstract((config.d_model, config.d_model))
-    cores = [_abstract(s) for s in core_shapes(config.in_modes + config.out_modes, config.tt_ranks)]
+    cores = [_abstract(s) for s in linear_core_shapes(config)]
     costs = {"dense": _layer_costs(lambda x, w: x @ w, x, weight)}
     for flow in get_args(Flow):
         layer = partial(_tt_layer, n_in=len(config.in_modes), flow=flow)

@@ -35,6 +35,11 @@ def linear_names(config: ModelConfig) -> list[str]:
     return [*blocks, *HEAD_LINEARS]
 
 
+def linear_core_shapes(config: ModelConfig) -> list[tuple[int, int, int]]:
+    """Shapes (r_{k-1}, n_k, r_k) of the cores of each TT linear layer, input modes first."""
+    return core_shapes(config.in_modes + config.out_modes, config.tt_ranks)
+
+
 def norm_names(config: ModelConfig) -> list[str]:
     """Dotted names of all LayerNorms, in order of execution."""
     blocks = [f"block{b}.norm{i}" for b in range(config.n_blocks) for i in (1, 2)]
@@ -122,8 +127,7 @@ def _init_linear(key: Array, config: ModelConfig) -> Params:
     if config.format == "dense":
         weight = std * jax.random.normal(key, (config.d_model, config.d_model), jnp.float32)
         return {"weight": weight, "bias": bias}
-    shapes = core_shapes(config.in_modes + config.out_modes, config.tt_ranks)
-    return {**_named(init_cores(key, shapes, std)), "bias": bias}
+    return {**_named(init_cores(key, linear_core_shapes(config), std)), "bias": bias}
 
 
 def _init_embedding(key: Array, config: ModelConfig) -> Params:

@@ -32,8 +32,7 @@ from tests.fpga_bridge.samples import TINY, configs, recomputed
 from ttjax import Batch, ModelConfig, UserError, preset
 from ttjax.costs import model_costs, multiplications
 from ttjax.model import attention, embed
-from ttjax.params import linear_names, parameter_shapes
-from ttjax.tt import core_shapes as tt_core_shapes
+from ttjax.params import linear_core_shapes, linear_names, parameter_shapes
 from ttjax.tt import merge_left, merge_right, ttm_core_shapes
 
 PAPER = ("enc2", "enc4", "enc6")
@@ -188,7 +187,7 @@ def test_extra_multiplications_are_those_of_the_traced_functions(
 ) -> None:
     config = config.replace(recompute=tuple(range(config.n_blocks)) if recompute else (), rederive=rederive)
     tokens, width, n_in = config.seq_len, config.d_model, len(config.in_modes)
-    cores = [abstract(s) for s in tt_core_shapes(config.in_modes + config.out_modes, config.tt_ranks)]
+    cores = [abstract(s) for s in linear_core_shapes(config)]
     merges = multiplications(merge_left, cores[:n_in]) + multiplications(merge_right, cores[n_in:])
     x, narrow = abstract((tokens, width)), abstract((tokens, config.bond))
     a, b = abstract((width, config.bond)), abstract((config.bond, width))

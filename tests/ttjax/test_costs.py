@@ -11,8 +11,7 @@ from jax import lax
 from ttjax.config import ModelConfig, preset
 from ttjax.contraction import plan
 from ttjax.costs import linear_layer_costs, model_costs, multiplications
-from ttjax.params import flatten, init_params
-from ttjax.tt import core_shapes
+from ttjax.params import flatten, init_params, linear_core_shapes
 
 ENC2 = preset("enc2")
 
@@ -115,7 +114,7 @@ def test_the_planned_flow_multiplies_as_little_as_any(tokens: int) -> None:
     ],
 )
 def test_the_planned_order_depends_on_the_tokens(tokens: int, order: str) -> None:
-    shapes = core_shapes(ENC2.in_modes + ENC2.out_modes, ENC2.tt_ranks)
+    shapes = linear_core_shapes(ENC2)
     assert plan(tokens, shapes, len(ENC2.in_modes)).order == order
 
 

@@ -17,8 +17,8 @@ from tensorly.tt_matrix import tt_matrix_to_matrix
 from tests.strategies import Layer, layers, ttm_cores
 from ttjax.config import preset
 from ttjax.errors import UserError
+from ttjax.params import linear_core_shapes
 from ttjax.tt import (
-    core_shapes,
     digits_of,
     from_dense,
     init_cores,
@@ -186,7 +186,7 @@ def test_digits_are_most_significant_first() -> None:
 
 
 def test_each_linear_layers_fresh_weight_has_the_stated_spread() -> None:
-    shapes = core_shapes(ENC2.in_modes + ENC2.out_modes, ENC2.tt_ranks)
+    shapes = linear_core_shapes(ENC2)
     target = ENC2.d_model**-0.5
 
     def ratio(key: jax.Array) -> jax.Array:
