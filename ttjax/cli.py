@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from typing import Annotated
 
 import tyro
@@ -54,14 +55,22 @@ _Command = (
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command that ``args`` (default: the process's own) name; returns the exit status."""
-    return exit_status(lambda: tyro.cli(_Command, prog="ttjax", description=DESCRIPTION, args=args).run())
+    return exit_status(
+        lambda: tyro.cli(_Command, prog="ttjax", description=DESCRIPTION, args=args).run(),
+        own_process=args is None,
+    )
 
 
-def exit_status(command: Callable[[], int]) -> int:
+def exit_status(command: Callable[[], int], *, own_process: bool = False) -> int:
     """The command's own status; 2 and one line on standard error for a UserError or a path that is denied.
 
-    130 on Ctrl-C, 141 when the reader of standard output has gone.
+    130 on Ctrl-C, 141 when the reader of standard output has gone. ``own_process``: nothing but the command
+    runs in this process, which ends with it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a sign (× in ASCII) shows another in its place.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return command()
     except UserError as error:
@@ -69,6 +78,11 @@ def exit_status(command: Callable[[], int]) -> int:
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        if own_process:
+            # XLA, stopped amid a compilation, can crash while the interpreter takes it down.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)
         return 130
     except BrokenPipeError:
         # The reader (`| head`) has gone: nothing more to say, and nobody to say it to at exit either.

@@ -41,5 +41,6 @@ _Command = (
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command that ``args`` (default: the process's own) name; returns the exit status."""
     return exit_status(
-        lambda: tyro.cli(_Command, prog="fpga-bridge", description=DESCRIPTION, args=args).run()
+        lambda: tyro.cli(_Command, prog="fpga-bridge", description=DESCRIPTION, args=args).run(),
+        own_process=args is None,
     )
