@@ -5,6 +5,7 @@ Checked by ``ModelConfig`` and ``preset``, so that a wrong choice is one line of
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,18 +74,41 @@ class ModelArgs:
         """The validated configuration: the preset, or in its place ``start``, with the changes.
 
         Raises:
-            UserError: an unknown preset, numbers that don't fit together, or ranks given twice.
+            UserError: an unknown preset, numbers that don't fit together, ranks given twice or above the
+                model's width.
         """
         start = preset(self.preset) if start is None else start
         changes: dict[str, Any] = {name: getattr(self, name) for name in _SAME_NAME}
         changes["n_blocks"] = self.blocks
         n_cores = len(self.in_modes or start.in_modes) + len(self.out_modes or start.out_modes)
-        changes["tt_ranks"] = _ranks("rank", self.rank, "tt-ranks", self.tt_ranks, n_cores, start.tt_ranks)
+        changes["tt_ranks"] = _ranks(
+            "rank", self.rank, "tt-ranks", self.tt_ranks, n_cores, start.tt_ranks, start.d_model
+        )
         n_cores = len(self.vocab_modes or start.vocab_modes)
         changes["ttm_ranks"] = _ranks(
-            "embedding-rank", self.embedding_rank, "ttm-ranks", self.ttm_ranks, n_cores, start.ttm_ranks
+            "embedding-rank",
+            self.embedding_rank,
+            "ttm-ranks",
+            self.ttm_ranks,
+            n_cores,
+            start.ttm_ranks,
+            start.d_model,
         )
         return start.replace(**{name: value for name, value in changes.items() if value is not None})
+
+    def line(self, config: ModelConfig) -> str:
+        """What is worked on, in a line: the preset of this ``config``, and what differs from it."""
+        before = preset(self.preset)
+        # The labels are the corpus's.
+        names = [f.name for f in dataclasses.fields(config) if f.name not in ("n_intents", "n_slots")]
+        changed = [name for name in names if getattr(config, name) != getattr(before, name)]
+        values = "".join(f", {name} {_shown(getattr(config, name))}" for name in changed)
+        return f"model: {self.preset}{values}"
+
+
+def _shown(value: object) -> str:
+    """A field's value as its option takes it."""
+    return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _ranks(
@@ -94,17 +118,22 @@ def _ranks(
     every: tuple[int, ...] | None,
     n_cores: int,
     before: tuple[int, ...],
+    width: int,
 ) -> tuple[int, ...] | None:
     """The ranks asked for; None for those of ``before``, which must then be as many."""
-    if one is None:
-        if every is None and len(before) != n_cores + 1:
+    if one is None and every is None:
+        if len(before) != n_cores + 1:
             raise UserError(
                 f"expected --{one_name} or --{all_name}, found neither: {n_cores} cores don't take the"
                 f" {len(before)} ranks there are"
             )
-        return every
-    if every is not None:
+        return None
+    if one is not None and every is not None:
         raise UserError(f"expected --{one_name} or --{all_name}, found both: leave one out")
-    if one < 1:
+    if one is not None and one < 1:
         raise UserError(f"--{one_name}: expected a whole number from 1 up, found {one}")
-    return equal_ranks(one, n_cores)
+    name, ranks = (one_name, equal_ranks(one, n_cores)) if one is not None else (all_name, every or ())
+    # No bond has a use for more than the model is wide, and a model of more may not fit the machine.
+    if max(ranks, default=1) > width:
+        raise UserError(f"--{name}: expected at most the model's width, {width}, found {max(ranks)}")
+    return ranks

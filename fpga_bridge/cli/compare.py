@@ -81,6 +81,7 @@ class Compare:
             raise UserError(f"--devices: expected each once, found {' '.join(self.devices) or 'none'}")
         corpus = load_corpus(self.data, notify=out.say)
         config, batch = draw_sentences(corpus, self.model.config(), self.steps, self.seed)
+        out.say(self.model.line(config))
         params = init_params(jax.random.key(self.seed), config)
         findings, kernels = [], []
         with out.console.status("float64 evaluation") as status:

@@ -92,6 +92,7 @@ class Cosim:
         start = self.model.config()
         corpus = load_corpus(self.data, notify=out.say)
         config, batch = draw_sentences(corpus, start, self.steps, self.seed)
+        out.say(self.model.line(config))
         with out.console.status("building the kernel"):
             if fault is not None or self.kernel is not None:
                 opened = Opened(open_csim(config, fault, self.kernel), "csim", True)

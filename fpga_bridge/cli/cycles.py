@@ -69,6 +69,7 @@ class Cycles:
         vocabulary = build_vocabulary(corpus, start.vocab_size)
         config = config_for(start, vocabulary)
         lengths = Counter(map(int, encode(corpus.train, vocabulary, config.seq_len).batch.length))
+        out.say(self.model.line(config))
         model = make_step_model(config, self.accelerator)
         found = figures(model, length, lengths, self.clock)
         for table in (stage_table(found), unit_table(found), step_table(found)):

@@ -68,6 +68,7 @@ class Memory:
                 budget = U50_USABLE.less(program_blocks(again))
                 config = cheapest_plan(config, budget=budget, max_bytes=limit).config
             out.say(f"plan: recompute blocks {list(config.recompute)}, rederive {config.rederive}")
+        out.say(self.model.line(config))
         memory = make_memory_map(config)
         shapes = kernel_shapes(memory)
         with out.console.status("compiling the uncompressed step"):

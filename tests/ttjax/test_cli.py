@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ttjax.cli import exit_status, main
+from ttjax.cli_model import ModelArgs
 from ttjax.data import Sentence, write_corpus
 from ttjax.data.corpus import Corpus
 from ttjax.optimizers import OPTIMIZERS, SCHEDULES
@@ -45,6 +47,9 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--preset", "enc3"], "unknown preset 'enc3': expected one of enc2, enc4, enc6, tiny"),
         (["--rank", "0"], "--rank: expected a whole number from 1 up, found 0"),
         (["--embedding-rank", "0"], "--embedding-rank: expected a whole number from 1 up, found 0"),
+        (["--rank", "769"], "--rank: expected at most the model's width, 768, found 769"),
+        (["--embedding-rank", "999999999"], "--embedding-rank: expected at most the model's width, 768"),
+        (["--ttm-ranks", "1", "30", "800", "1"], "--ttm-ranks: expected at most the model's width, 768"),
         (
             ["--tt-ranks", "1", "12", "0", "12", "12", "12", "1"],
             "tt_ranks: expected a whole number from 1 up",
@@ -305,3 +310,13 @@ def test_train_on_synthetic_data_says_so_everywhere(capsys: pytest.CaptureFixtur
     assert results["data"]["synthetic"] is True and results["format"] == "dense"
     assert captured.err.startswith("data: travel, SYNTHETIC")
     assert captured.err.count("SYNTHETIC") == 2
+
+
+def test_the_line_of_a_model_names_what_differs_from_its_preset() -> None:
+    def line(**changes: Any) -> str:
+        args = ModelArgs("enc2", **changes)
+        return args.line(args.config().replace(n_slots=7))
+
+    assert line() == "model: enc2"
+    assert line(rank=8, recompute=(0, 1)) == "model: enc2, tt_ranks 1 8 8 8 8 8 1, recompute 0 1"
+    assert line(blocks=3, format="dense") == "model: enc2, format dense, n_blocks 3"
