@@ -5,7 +5,7 @@ The mathematics and the jitted baseline; nothing here knows of the accelerator. 
 """
 
 from ttjax.batch import Batch
-from ttjax.checkpoint import load_params
+from ttjax.checkpoint import TrainedModel, load_params
 from ttjax.config import PRESETS, ConfigError, ModelConfig, preset
 from ttjax.contraction import Flow, contract
 from ttjax.costs import linear_layer_costs, model_costs, multiplications
@@ -32,6 +32,7 @@ __all__ = [
     "TTDense",
     "TTMEmbed",
     "TrainState",
+    "TrainedModel",
     "UserError",
     "contract",
     "flatten",

@@ -16,8 +16,9 @@ Ids = Int32[Array, "..."] | Int32[ndarray, "..."]
 class Batch(NamedTuple):
     """Token ids with [CLS] first, then words, then padding to ``seq_len`` (in JAX: or to less).
 
-    tokens: int32 (..., seq_len). length: int32 (...,), [CLS] and words, without padding.
+    tokens: int32 (..., seq_len). length: int32 (...,), [CLS] and words, without padding: from 2 to seq_len.
     intent: int32 (...,). slots: int32 (..., seq_len); only positions 1 to length - 1 are read.
+    Nothing checks the numbers within a compiled step; ``ttjax.data.encode`` makes them right.
     """
 
     tokens: Ids

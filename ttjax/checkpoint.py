@@ -77,6 +77,11 @@ class Checkpoint:
     rows: list[dict[str, Any]]
     versions: dict[str, str]
 
+    def trained(self, *, best: bool = False) -> TrainedModel:
+        """The model to use: the average after the last epoch, or the ``best`` on dev."""
+        params = self.best.params if best else self.state.average
+        return TrainedModel(params, self.config, self.vocabulary)
+
 
 class TrainedModel(NamedTuple):
     """Parameters, and what is needed to use them."""
@@ -156,14 +161,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def load_params(path: str | Path, *, best: bool = False) -> TrainedModel:
-    """A trained model: the average after the last epoch, or the ``best`` on dev.
+    """A trained model, as ``Checkpoint.trained`` has it.
 
     Raises:
         UserError: as ``read_checkpoint``.
     """
-    checkpoint = read_checkpoint(path)
-    params = checkpoint.best.params if best else checkpoint.state.average
-    return TrainedModel(params, checkpoint.config, checkpoint.vocabulary)
+    return read_checkpoint(path).trained(best=best)
 
 
 def check_same(path: str | Path, what: str, expected: Any, found: Any) -> None:

@@ -16,6 +16,7 @@ import tyro
 
 from ttjax.cli_info import Info
 from ttjax.cli_train import Train
+from ttjax.cli_use import Evaluate, Predict
 from ttjax.data.cli import DataFetch, DataShow
 from ttjax.errors import UserError
 
@@ -23,7 +24,9 @@ DESCRIPTION = """Train a tensor-train transformer for intents and slots, and see
 
 Examples: ttjax info --preset enc2 --format tt
           ttjax data show --data travel
-          ttjax train --preset enc2 --epochs 16 --json results.json"""
+          ttjax train --preset enc2 --epochs 16 --checkpoint run.safetensors
+          ttjax evaluate run.safetensors --split dev
+          ttjax predict run.safetensors "show me flights from boston to denver" --best"""
 
 _DataCommand = (
     Annotated[DataShow, tyro.conf.subcommand("show")] | Annotated[DataFetch, tyro.conf.subcommand("fetch")]
@@ -50,6 +53,8 @@ _Command = (
     Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
 )
 
 

@@ -215,7 +215,7 @@ def test_an_interruption_is_status_130(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize("command", [[], ["info"], ["data"], ["train"]])
+@pytest.mark.parametrize("command", [[], ["info"], ["data"], ["train"], ["evaluate"], ["predict"]])
 def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])
