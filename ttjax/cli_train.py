@@ -18,7 +18,9 @@ from ttjax.contraction import checked_flow
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, check_file
+from ttjax.picture import check_picture
 from ttjax.recipe import Recipe
+from ttjax.training_picture import draw_training
 from ttjax.training_run import Plan, Run
 
 # Options whose field of the recipe has another name.
@@ -96,25 +98,37 @@ class Train:
     resume: str | None = None
     """Checkpoint to go on from, to the same bits as without a break. The model, the data and every other
     option are the checkpoint's; those that are given must be the same."""
+    picture: Path | None = None
+    """File for loss and scores by epoch as a picture (.png, .svg or .pdf)."""
     json: str | None = None
     """File for the results as JSON; - for standard output."""
 
     def run(self) -> int:
-        """Train, print, write the JSON; returns exit status 0."""
+        """Train, print, write the JSON, draw; returns exit status 0."""
         out = Output(self.json)
         plan = self.plan()
         run = Run.of(plan, load_corpus(plan.data, notify=out.say))
         for line in run.facts():
             out.say(line)
-        out.write_json(run.train(out))
+        self._finish(run.train(out), out)
         return 0
+
+    def _finish(self, results: dict[str, Any], out: Output) -> None:
+        """Writes what was asked for, the figures first."""
+        out.write_json(results)
+        if self.picture is not None:
+            draw_training(results, self.picture)
+            out.say(f"picture: {self.picture}")
 
     def plan(self) -> Plan:
         """The options, checked as far as they can be without the data.
 
         Raises:
-            UserError: a number out of range, options that don't fit together or the checkpoint resumed.
+            UserError: a number out of range, options that don't fit together or the checkpoint resumed, or a
+                picture that can't be drawn.
         """
+        if self.picture is not None:
+            check_picture(self.picture, "--picture")
         for name in ("epochs", "schedule_epochs", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -133,7 +147,8 @@ class Train:
 
     def _results(self) -> list[tuple[str, Path]]:
         """The files that are written at the end, with the option that names each."""
-        return [] if self.json is None or self.json == "-" else [("json", Path(self.json))]
+        json = [] if self.json is None or self.json == "-" else [("json", Path(self.json))]
+        return json if self.picture is None else [*json, ("picture", self.picture)]
 
     def _given(self) -> dict[str, Any]:
         """The recipe's fields that options give."""

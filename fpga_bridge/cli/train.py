@@ -91,7 +91,7 @@ class KernelTrain(Train):
         if self.out is not None:
             for path in report.write(results, self.out):
                 out.say(f"written: {path}")
-        out.write_json(results)
+        self._finish(results, out)
         return 0
 
     def _results(self) -> list[tuple[str, Path]]:
