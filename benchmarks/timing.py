@@ -139,7 +139,7 @@ def matmul_peak(seconds: float = 0.2) -> dict[str, float]:
     }
     convert: dict[str, Callable[[np.ndarray], Any]] = {"numpy": np.asarray, "jax": jax.numpy.asarray}
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         pass
     else:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+import torch  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
 from ttjax.batch import Batch
 from ttjax.config import ModelConfig
@@ -69,7 +69,7 @@ def factorized_linear(config: ModelConfig, implementation: str) -> nn.Module:
     It has no plain TT: its nearest format, BlockTT, pairs an output mode with an input mode in each core.
     With 1 as the other of each pair it is the same train: core k of shape (r, out, in, s), out or in 1.
     """
-    from tltorch import FactorizedLinear
+    from tltorch import FactorizedLinear  # pyright: ignore[reportMissingImports]
 
     p, q = len(config.in_modes), len(config.out_modes)
     return FactorizedLinear(

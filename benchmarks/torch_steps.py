@@ -22,10 +22,10 @@ def by_torch(case: Case, linear: str, *, compiled: bool = False, in_order: bool 
         NotRun: torch, tensorly-torch or what torch.compile needs is missing.
     """
     try:
-        import torch
-        from torch.backends import opt_einsum
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-        from torch.utils.flop_counter import FlopCounterMode
+        import torch  # pyright: ignore[reportMissingImports]
+        from torch.backends import opt_einsum  # pyright: ignore[reportMissingImports]
+        from torch.nn.attention import SDPBackend, sdpa_kernel  # pyright: ignore[reportMissingImports]
+        from torch.utils.flop_counter import FlopCounterMode  # pyright: ignore[reportMissingImports]
 
         from benchmarks.torch_model import TorchModel, load, tensors
 
