@@ -18,6 +18,7 @@ from benchmarks.timing import Row, Training, machine, time_in_turn, warm_up
 from fpga_bridge.devices.csim import CsimDevice
 from ttjax import Batch, UserError, preset
 from ttjax.cli import exit_status
+from ttjax.costs import step_multiplications
 from ttjax.output import Output
 
 MINUTES = 0.5
@@ -68,8 +69,9 @@ def by_kernel(case: Case) -> Training:
     device = CsimDevice(case.config)
     device.load(case.params())
     rates = np.full(case.steps, RATE, np.float32)
-    twin = by_scan(case)
-    return Training(lambda: device.steps(sentences, rates)[:, 0], twin.multiplications, twin.same_as)
+    return Training(
+        lambda: device.steps(sentences, rates)[:, 0], step_multiplications(case.config), case.same_as()
+    )
 
 
 def _table(rows: list[Row], name: str) -> Table:

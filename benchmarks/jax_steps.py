@@ -26,6 +26,7 @@ from ttjax.contraction import Flow
 from ttjax.costs import multiplications, step_multiplications
 from ttjax.data import build_vocabulary, config_for, encode, load_corpus
 from ttjax.params import Params, init_params, linear_names
+from ttjax.recipe import Recipe
 from ttjax.step import scan_steps, sgd_step
 from ttjax.train import epoch_batches
 
@@ -63,6 +64,10 @@ class Case:
             slots=ids(config.n_slots, config.seq_len),
         )
 
+    def same_as(self, format: str = "tt", rank: int | None = None) -> str:
+        """``Training.same_as`` of its trainings in a format, at a rank or (None) at the config's own."""
+        return f"{self.label} {format} {rank}"
+
     def params(self, config: ModelConfig | None = None) -> Params:
         """The parameters that every training of this case starts from."""
         return jax.jit(init_params, static_argnums=1)(jax.random.key(0), config or self.config)
@@ -74,7 +79,7 @@ def by_scan(
     """``scan_steps``, as an epoch trains; with several sentences a step a plain scan over their mean loss."""
     config = case.config.replace(format=format)
     config = config if rank is None else config.with_rank(rank)
-    same_as = f"{case.label} {format} {rank}"
+    same_as = case.same_as(format, rank)
     if case.batch > 1:
         return _plain(case, config, partial(_mean_loss, config=config, flow=flow), same_as)
     return _optax_scan(case, config, flow, same_as)
@@ -93,13 +98,13 @@ def by_calls(case: Case) -> Training:
             losses.append(float(value))  # one program: with the loss all of it has arrived
         return np.asarray(losses)
 
-    return Training(advance, step_multiplications(config), f"{case.label} tt None")
+    return Training(advance, step_multiplications(config), case.same_as())
 
 
 def by_plain_update(case: Case) -> Training:
     """A scan that updates by p - rate * g, without optax: what ``optax.sgd`` costs on top."""
     loss = partial(_mean_loss, config=case.config, flow="bidirectional")
-    return _plain(case, case.config, loss, f"{case.label} tt None")
+    return _plain(case, case.config, loss, case.same_as())
 
 
 def by_flax_modules(case: Case) -> Training:
@@ -122,7 +127,7 @@ def by_flax_modules(case: Case) -> Training:
         with mock.patch.multiple(model, linear=linear, all_halves=lambda *_: {}):
             return _mean_loss(params, batch, config, "bidirectional")
 
-    training = _plain(case, config, loss, f"{case.label} tt None")
+    training = _plain(case, config, loss, case.same_as())
     # The count has traced the loss once.
     if len(calls) != len(linear_names(config)):
         raise NotRun(f"the model called its linear layer {len(calls)} times: it can't be replaced this way")
@@ -143,9 +148,9 @@ def epoch_seconds(config: ModelConfig, data: str | None, repeats: int) -> tuple[
     batches = encode(corpus.train, vocabulary, config.seq_len).batch
     params = init_params(jax.random.key(0), config)
     state: Any = (params, OPTIMIZER.init(params))
-    found = []
+    word_dropout, found = Recipe().word_dropout, []
     for epoch in range(1 + repeats):
-        examples = jax.block_until_ready(epoch_batches(jax.random.key(1), epoch, batches, 0.05))
+        examples = jax.block_until_ready(epoch_batches(jax.random.key(1), epoch, batches, word_dropout))
         began = time.perf_counter()
         *state, losses = jax.block_until_ready(scan_steps(*state, examples, OPTIMIZER, config))
         found.append(time.perf_counter() - began)

@@ -64,4 +64,4 @@ def by_torch(case: Case, linear: str, *, compiled: bool = False, in_order: bool 
             losses.append(value.detach())
         return torch.stack(losses).numpy()
 
-    return Training(advance, counter.get_total_flops() // 2, f"{case.label} {format} None")
+    return Training(advance, counter.get_total_flops() // 2, case.same_as(format))
