@@ -124,12 +124,13 @@ def rank_line(rows: Sequence[Row], case: str, ranks: dict[int, str]) -> str:
     return f"{case}, dense over tensor by rank: {listed}; {verdict}"
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Bars of ms by row and case, quartiles as whiskers."""
+def draw(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Bars of ms by row and case, quartiles as whiskers; the title says what all cases share."""
     shown = [row for row in rows if row.ms]
     cases = list(dict.fromkeys(row.case for row in shown))
-    height = 1.2 + 0.28 * len(shown) + 0.6 * len(cases)
+    height = 1.5 + 0.28 * len(shown) + 0.6 * len(cases)
     figure, grid = subplots(len(cases), 1, figsize=(9, height), sharex=True, squeeze=False)
+    figure.suptitle(title, fontsize=11)
     for axes, case in zip(grid[:, 0], cases, strict=True):
         of_case = [row for row in shown if row.case == case][::-1]
         quartiles = [row.summary()["ms_quartiles"] for row in of_case]
@@ -138,9 +139,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             [high - row.median for row, (_, high) in zip(of_case, quartiles, strict=True)],
         ]
         colors = ["tab:orange" if row.name.startswith("ttjax") else "tab:blue" for row in of_case]
-        bars = axes.barh(
-            [row.name for row in of_case], [row.median for row in of_case], xerr=spread, color=colors
-        )
+        names = [f"tensorly-torch {row.name}" if row.name in FACTORIZED else row.name for row in of_case]
+        bars = axes.barh(names, [row.median for row in of_case], xerr=spread, color=colors)
         axes.bar_label(bars, fmt=" %.2f", fontsize=8)
         axes.set_title(case, fontsize=10)
         axes.margins(x=0.12)

@@ -17,6 +17,7 @@ torch on the same cores.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -77,11 +78,12 @@ class Step:
         """Time, print, draw, write; returns exit status 0."""
         from benchmarks import jax_steps, report, timing
         from ttjax.output import Output
+        from ttjax.provenance import processor
 
         out = Output(self.json)
         self._check()
         cases = self._cases()
-        out.say(f"cores: {self.threads}; each of {self.rounds} rounds in slices of {self.slice:g} s or more")
+        out.say(f"{self._what(cases)}; each of {self.rounds} rounds in slices of {self.slice:g} s or more")
         peaks = [timing.matmul_peak()]
         rows: list[Row] = []
         timed: list[tuple[Row, Training]] = []
@@ -133,6 +135,12 @@ class Step:
         out.write_json(
             {
                 "machine": timing.machine(),
+                "preset": self.preset,
+                "tokens": cases[0].config.seq_len,
+                "blocks": list(dict.fromkeys(case.config.n_blocks for case in cases)),
+                "batch": list(self.batch),
+                "ranks": list(self.ranks),
+                "peers": self.peers,
                 "threads": self.threads,
                 "rounds": self.rounds,
                 "slice_seconds": self.slice,
@@ -148,7 +156,7 @@ class Step:
             }
         )
         if self.plot is not None:
-            report.draw(rows, self.plot)
+            report.draw(rows, self.plot, f"A training step of {self._what(cases)} of {processor()}")
             out.say(f"written: {self.plot}")
         return 0
 
@@ -162,8 +170,8 @@ class Step:
         for name in ("rounds", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}: expected a whole number from 1 up, found {getattr(self, name)}")
-        if not self.slice > 0:
-            raise UserError(f"--slice: expected a number of seconds above 0, found {self.slice}")
+        if not 0 < self.slice < math.inf:
+            raise UserError(f"--slice: expected a finite number of seconds above 0, found {self.slice}")
         if not self.batch or min(self.batch) < 1:
             raise UserError(f"--batch: expected whole numbers from 1 up, found {self.batch}")
         if self.plot is not None:
@@ -183,6 +191,11 @@ class Step:
             for blocks in self.blocks or (base.n_blocks,)
             for batch in self.batch
         ]
+
+    def _what(self, cases: Sequence[Case]) -> str:
+        """What all cases share, for people."""
+        cores = "1 core" if self.threads == 1 else f"{self.threads} cores"
+        return f"{self.preset}, {cases[0].config.seq_len} tokens, on {cores}"
 
     def _trainings(self, case: Case) -> dict[str, Callable[[], Training]]:
         """What makes each row of a case, by its name, in the order shown."""
