@@ -1,4 +1,4 @@
-"""Times one training step of ours against the same model in PyTorch, and against dense, in one run.
+"""Times a training step of ours beside the same model in PyTorch, and beside dense; minutes are with --epoch.
 
 How: every row is a training of its own (forward, backward, SGD update, float32) on sentences without
 padding. It carries its parameters on from step to step, and each slice of time is waited out: no work can be
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from benchmarks.jax_steps import Case
     from benchmarks.timing import Row, Training
 
-MINUTES = 5.0  # with --epoch
+MINUTES = 5.0  # with --epoch, as the list says: more than the command as it is
 
 
 @dataclass(frozen=True)
