@@ -120,7 +120,7 @@ def time_in_turn(
         for i in rng.permutation(len(timed)):
             row, training = timed[i]
             steps, elapsed, finite, began = 0, 0.0, True, time.perf_counter()
-            while elapsed < seconds:
+            while not steps or elapsed < seconds:
                 losses = training.advance()
                 elapsed = time.perf_counter() - began
                 steps += len(losses)
