@@ -102,7 +102,7 @@ class XrtOverhead:
 
 
 def over_csim(csim: Row, again: Row, xrt: Row) -> dict[str, Any]:
-    """µs a step that each exceeds csim by in the same round, median and quartiles; the ratio of the medians."""
+    """µs a step that each exceeds csim by in the same round, median, quartiles, and the medians' ratio."""
     found: dict[str, Any] = {}
     for name, row in (("xrt", xrt), ("csim_again", again)):
         low, middle, high = np.percentile(1e3 * np.subtract(row.ms, csim.ms), (25, 50, 75))

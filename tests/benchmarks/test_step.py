@@ -1,9 +1,10 @@
-"""The PyTorch models that a step is timed against are the same model, and what the report says of a run."""
+"""The PyTorch models that a step is timed against are the same model; what its options make of it."""
 
 from __future__ import annotations
 
+import json
 import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks.report import EINSUM, FACTORIZED, OURS, OURS_DENSE, goals
-from benchmarks.step import main
-from benchmarks.timing import Row, Training, time_in_turn, warm_up
+from benchmarks import report, timing
+from benchmarks.report import OURS, OURS_DENSE
+from benchmarks.step import Step, main
+from benchmarks.timing import Training
 from ttjax.batch import Batch
 from ttjax.config import ModelConfig, preset
 from ttjax.params import Params, flatten, init_params
+from ttjax.provenance import processor
 from ttjax.step import sgd_step
 
 TINY = preset("tiny").replace(n_blocks=1)
@@ -118,61 +121,52 @@ def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(
     assert list(tmp_path.iterdir()) == []
 
 
-class Decay:
-    """A training of one number: its loss is multiplied by ``factor`` at every step."""
+def test_goals_are_about_the_papers_sizes_on_one_core() -> None:
+    def found(**options: Any) -> dict[int, str]:
+        step = Step(blocks=(2, 6), batch=(1, 8), **options)
+        return step._goal_cases(step._cases())
 
-    def __init__(self, value: float, factor: float) -> None:
-        self.value, self.factor, self.passes = value, factor, 0
+    assert found() == found(tokens=32) == {2: "2 blocks, batch 1", 6: "6 blocks, batch 1"}
+    assert found(threads=2) == found(tokens=64) == found(preset="tiny") == {}
+
+
+@pytest.mark.parametrize("slice", ["inf", "nan", "0", "-1"])
+def test_a_slice_that_never_ends_or_begins_is_refused(
+    slice: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(timing, "matmul_peak", lambda: pytest.fail("the work has begun"))
+    assert main(["--slice", slice]) == 2
+    assert "--slice: expected a finite number of seconds above 0" in capsys.readouterr().err
+
+
+def test_the_json_says_what_was_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks of tiny at 8 tokens must not pass for two of enc2; the picture's title says it too."""
+    titles = []
+
+    def ours_alone(step: Step, case: Any) -> dict[str, Any]:
+        names = (OURS, OURS_DENSE, "ttjax, rank 3")
+        return {name: partial(Training, Steady().advance, 10**6, name) for name in names}
+
+    monkeypatch.setattr(Step, "_trainings", ours_alone)
+    monkeypatch.setattr(timing, "matmul_peak", lambda: {"numpy": 1.0})
+    monkeypatch.setattr(report, "draw", lambda rows, path, title: titles.append(title))
+    options: dict[str, Any] = {"preset": "tiny", "tokens": 8, "batch": (1, 4), "ranks": (3,), "peers": False}
+    file = tmp_path / "step.json"
+    assert Step(**options, rounds=1, slice=1e-9, json=str(file), plot=tmp_path / "step.png").run() == 0
+    written = json.loads(file.read_text())
+    expected = {"preset": "tiny", "tokens": 8, "blocks": [2], "batch": [1, 4], "ranks": [3], "peers": False}
+    assert {name: written[name] for name in expected} == expected
+    assert (written["threads"], written["rounds"], written["steps_in_pool"]) == (1, 1, 20)
+    assert titles == [f"A training step of tiny, 8 tokens, on 1 core of {processor()}"]
+
+
+class Steady:
+    """A training whose losses fall from step to step, without any work."""
+
+    def __init__(self) -> None:
+        self.passes = 0
 
     def advance(self) -> np.ndarray:
         self.passes += 1
-        losses = self.value * self.factor ** np.arange(3)
-        self.value *= self.factor**3
-        return losses
-
-
-def timed(*decays: Decay) -> list[tuple[Row, Training]]:
-    return [(Row(f"row {i}", "case"), Training(decay.advance, 5, "same")) for i, decay in enumerate(decays)]
-
-
-@pytest.mark.parametrize(
-    ("second", "message"),
-    [
-        (Decay(1.0, 1.0), "row 1 .*: its parameters aren't carried on"),
-        (Decay(1.0, float("nan")), "row 1 .*: its parameters aren't carried on, or it diverges"),
-        (Decay(1.0, 0.8), "row 1 .* is not the same training as row 0 .*: at step 5"),
-    ],
-)
-def test_a_row_that_trains_otherwise_is_not_timed(second: Decay, message: str) -> None:
-    warm_up(timed(Decay(1.0, 0.9), Decay(1.0, 0.9)), lambda: None)
-    with pytest.raises(RuntimeError, match=message):
-        warm_up(timed(Decay(1.0, 0.9), second), lambda: None)
-
-
-def test_rows_take_turns() -> None:
-    first, second = Decay(1.0, 0.9), Decay(1.0, 0.9)
-    rows = timed(first, second)
-    seen = []
-    time_in_turn(rows, 4, 1e-9, lambda: seen.append((first.passes, second.passes)))
-    assert seen == [(1, 1), (2, 2), (3, 3), (4, 4)]
-    for row, _ in rows:
-        assert len(row.ms) == 4 and min(row.ms) > 0
-
-
-def test_goals_take_the_fastest_version_of_a_peer() -> None:
-    ms = {OURS: 2.0, OURS_DENSE: 9.0, FACTORIZED[0]: 40.0, FACTORIZED[1]: 15.0, FACTORIZED[2]: 30.0}
-    rows = [Row(name, "2 blocks", 1, ms=[value]) for name, value in ms.items()]
-    rows.append(Row(EINSUM[0], "2 blocks", not_run="PyTorch is not installed"))
-    rows.append(Row(OURS, "6 blocks", 1, ms=[1e-3]))
-    found = {goal.name: goal for goal in goals(rows, {2: "2 blocks"}, [7.0, 9.0, 7.5])}
-    assert found["enc2: FactorizedLinear over ours"].summary() == {
-        "goal": "enc2: FactorizedLinear over ours",
-        "target": 8,
-        "found": 7.5,
-        "met": False,
-    }
-    assert found["enc2: our dense over our tensor"].met is False
-    assert found["enc2: ms a step"].met is True
-    assert found["enc2: seconds an epoch of ATIS"].found == 7.5
-    for name in ("enc2: torch einsum, eager, over ours", "enc6: our dense over our tensor"):
-        assert found[name].met is None
+        return np.array([1.0, 0.9]) / self.passes

@@ -271,6 +271,9 @@ def test_a_short_run_without_a_gpu(
     assert result["data"]["synthetic"] and result["machine"]["matmul_precision"] == "highest"
     assert row["scan_ms"]["median"] > 0 and len(row["call_ms"]["rounds"]) == 2
     assert ("epoch_seconds" in row, "scaled_epoch_seconds" in row) == (epoch, not epoch)
+    if not epoch:
+        # A step a sentence, and travel has 2,000.
+        assert row["scaled_epoch_seconds"] == pytest.approx(2 * row["scan_ms"]["median"])
     assert row["instructions"]["dot"] > 10 and row["program_bytes"] > 10_000
     titles = [column.header for column in gpu_baseline._table(result).columns]
     assert titles == ["", "scan\nms", "call\nms", "epoch\ns", "instr.", "prog.\nMB"]
