@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from math import prod
+from math import inf, prod
 
 from ttjax.errors import UserError
 
@@ -51,9 +51,9 @@ def checked_modes(name: str, modes: Modes, whole_name: str, whole: int) -> Modes
     """The modes themselves, if they multiply to ``whole``.
 
     Raises:
-        UserError: they don't.
+        UserError: they don't, or there is none.
     """
-    if min(modes) < 1 or prod(modes) != whole:
+    if not modes or min(modes) < 1 or prod(modes) != whole:
         raise UserError(f"{name}: expected factors that multiply to {whole_name} {whole}, found {modes}")
     return modes
 
@@ -85,9 +85,11 @@ def check_bounds(rank: int | None, rel_error: float | None) -> None:
     """Checks the bounds of a TT-SVD.
 
     Raises:
-        UserError: neither is given, or a rank below 1.
+        UserError: neither is given, a rank below 1, or an error below 0, infinite or not a number.
     """
     if rank is None and rel_error is None:
         raise UserError("from_dense: expected rank or rel_error, found neither: give at least one")
     if rank is not None and rank < 1:
         raise UserError(f"rank: expected a whole number from 1 up, found {rank}")
+    if rel_error is not None and not 0 <= rel_error < inf:
+        raise UserError(f"from_dense: expected a finite rel_error from 0 up, found {rel_error}")

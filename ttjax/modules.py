@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Num
 from ttjax import tt
 from ttjax.contraction import Flow, contract
 from ttjax.errors import UserError
-from ttjax.modes import Modes, all_ranks, check_bounds, checked_modes, even_modes
+from ttjax.modes import Modes, all_ranks, checked_modes, even_modes
 from ttjax.params import Params, core_list
 
 
@@ -64,7 +64,7 @@ class TTDense(nn.Module):
         d_in = inputs.shape[-1]
         size, shapes = (d_in, self.features), self._shapes(d_in)
         kernel = self.param("kernel", _fresh_cores, self.kernel_init, size, shapes, self.param_dtype)
-        cores = core_list(dict(kernel))
+        cores = _in_order(kernel)
         _check_shapes(cores, shapes)
         bias = None
         if self.use_bias:
@@ -97,18 +97,16 @@ class TTDense(nn.Module):
             the module, with its modes and ranks written out, and its parameters.
 
         Raises:
-            UserError: params of another shape or with other names, numbers that aren't finite, modes that
-                don't fit, no usable bound.
+            UserError: params of another shape, with other names or of whole numbers, numbers that aren't
+                finite, modes that don't fit, no usable bound, an attribute that follows from the others.
         """
-        matrix = _checked_matrix(params, "kernel", {"bias"})
+        matrix, dtype = _checked_matrix(params, "kernel", {"bias"})
         d_in, features = matrix.shape
         bias = {name: jnp.asarray(leaf) for name, leaf in params.items() if name == "bias"}
         if bias and bias["bias"].shape != (features,):
             raise UserError(f"from_dense: expected a bias of shape {(features,)}, found {bias['bias'].shape}")
-        attributes = {"param_dtype": params["kernel"].dtype, **attributes}
-        module = cls(features, use_bias=bool(bias), **attributes)
+        module = cls(features, use_bias=bool(bias), **_checked_attributes(attributes, dtype))
         modes = module._in_modes(d_in), module._out_modes()
-        check_bounds(rank, rel_error)
         cores = tt.from_dense(matrix, *modes, max_rank=rank, rel_error=rel_error)
         in_modes, out_modes = modes
         module = module.copy(in_modes=in_modes, out_modes=out_modes, ranks=_ranks_of(cores))
@@ -124,17 +122,19 @@ class TTDense(nn.Module):
         """
         cores = _cores_in(params, "kernel")
         n_in = len(cores) - len(self._out_modes())
-        d_in = prod(self.in_modes or [core.shape[1] for core in cores[:n_in] if core.ndim == 3])
+        found = [core.shape[1] for core in cores[:n_in] if core.ndim == 3]
+        d_in = prod(found if self.in_modes is None else self.in_modes)
         _check_shapes(cores, self._shapes(d_in))
         return {**params, "kernel": tt.to_dense(cores, n_in)}
 
     @nn.nowrap
     def _in_modes(self, d_in: int) -> Modes:
-        return checked_modes("in_modes", self.in_modes or even_modes(d_in), "the input's width", d_in)
+        modes = even_modes(d_in) if self.in_modes is None else self.in_modes
+        return checked_modes("in_modes", modes, "the input's width", d_in)
 
     @nn.nowrap
     def _out_modes(self) -> Modes:
-        modes = self.out_modes or even_modes(self.features)[::-1]
+        modes = even_modes(self.features)[::-1] if self.out_modes is None else self.out_modes
         return checked_modes("out_modes", modes, "features", self.features)
 
     @nn.nowrap
@@ -150,7 +150,8 @@ class TTMEmbed(nn.Module):
     square that a draw of ``embedding_init`` has.
 
     in_modes, out_modes: factors of num_embeddings and of features, as many of one as of the other; left
-    out, those of ``even_modes``, in falling order: (10, 10, 10) and (12, 8, 8) for 1000 by 768.
+    out, those of ``even_modes``, in falling order, as many as the other has: (10, 10, 10) and (12, 8, 8)
+    for 1000 by 768.
     rank, ranks: as those of ``TTDense``, for ``len(in_modes)`` cores.
 
     Raises:
@@ -172,7 +173,7 @@ class TTMEmbed(nn.Module):
         """Declares the cores."""
         size, shapes = (self.num_embeddings, self.features), self._shapes()
         table = self.param("embedding", _fresh_cores, self.embedding_init, size, shapes, self.param_dtype)
-        self.cores = core_list(dict(table))
+        self.cores = _in_order(table)
         _check_shapes(self.cores, shapes)
 
     def __call__(self, inputs: Num[Array, "*batch"]) -> Float[Array, "*batch features"]:
@@ -208,11 +209,9 @@ class TTMEmbed(nn.Module):
         ``params`` is ``{"embedding": (num_embeddings, features)}``. The other arguments, the results and the
         errors are those of ``TTDense.from_dense``.
         """
-        table = _checked_matrix(params, "embedding", set())
-        attributes = {"param_dtype": params["embedding"].dtype, **attributes}
-        module = cls(*table.shape, **attributes)
+        table, dtype = _checked_matrix(params, "embedding", set())
+        module = cls(*table.shape, **_checked_attributes(attributes, dtype))
         in_modes, out_modes = module._modes()
-        check_bounds(rank, rel_error)
         cores = tt.ttm_from_dense(table, in_modes, out_modes, max_rank=rank, rel_error=rel_error)
         module = module.copy(in_modes=in_modes, out_modes=out_modes, ranks=_ranks_of(cores))
         return module, {"embedding": _named(cores, module.param_dtype)}
@@ -231,13 +230,15 @@ class TTMEmbed(nn.Module):
     @nn.nowrap
     def _modes(self) -> tuple[Modes, Modes]:
         sizes = self.num_embeddings, self.features
-        given = self.in_modes, self.out_modes
-        n_cores = min(len(modes or even_modes(size)) for modes, size in zip(given, sizes, strict=True))
+        rows, columns = self.in_modes, self.out_modes
+        if rows is not None:
+            checked_modes("in_modes", rows, "num_embeddings", self.num_embeddings)
+        if columns is not None:
+            checked_modes("out_modes", columns, "features", self.features)
+        n_cores = len(rows or columns or min(map(even_modes, sizes), key=len))
         rows, columns = (
-            checked_modes(name, modes or even_modes(size, n_cores), whole, size)
-            for name, modes, whole, size in zip(
-                ("in_modes", "out_modes"), given, ("num_embeddings", "features"), sizes, strict=True
-            )
+            even_modes(size, n_cores) if modes is None else modes
+            for modes, size in zip((rows, columns), sizes, strict=True)
         )
         if len(rows) != len(columns):
             raise UserError(
@@ -296,27 +297,51 @@ def _precision(precision: object) -> AbstractContextManager[None]:
         raise UserError(
             f"precision: expected a name or a jax.lax.Precision, found {precision!r}: give one for both"
         )
-    return jax.default_matmul_precision(name)
+    try:
+        return jax.default_matmul_precision(name)
+    except ValueError as error:
+        raise UserError(f"precision: expected a name that JAX knows, as highest, found {name!r}") from error
 
 
-def _checked_matrix(params: Mapping[str, Any], name: str, optional: set[str]) -> Float[np.ndarray, "m n"]:
-    """The matrix ``params[name]`` in float64."""
+def _checked_attributes(attributes: Mapping[str, Any], dtype: Dtype) -> dict[str, Any]:
+    """Those of a module made from parameters of that dtype; what these and the bounds decide isn't given."""
+    for name in ("num_embeddings", "features", "use_bias", "ranks"):
+        if name in attributes:
+            raise UserError(
+                f"from_dense: expected no {name}, which follows from parameters and bounds: leave it out"
+            )
+    return {"param_dtype": jax.dtypes.canonicalize_dtype(dtype), **attributes}
+
+
+def _checked_matrix(
+    params: Mapping[str, Any], name: str, optional: set[str]
+) -> tuple[Float[np.ndarray, "m n"], Dtype]:
+    """The matrix ``params[name]`` in float64, and the dtype it came in."""
     if not {name} <= params.keys() <= {name} | optional:
         raise UserError(
             f"from_dense: expected parameters {sorted({name} | optional)}, found {sorted(params)}"
         )
-    matrix = np.asarray(params[name], np.float64)
+    matrix = np.asarray(params[name])
     if matrix.ndim != 2:
         raise UserError(f"from_dense: expected a {name} of two axes, found shape {matrix.shape}")
-    if not np.isfinite(matrix).all():
-        raise UserError(f"from_dense: expected finite numbers in {name}, found NaN or infinity")
-    return matrix
+    if not jnp.issubdtype(matrix.dtype, jnp.floating):
+        raise UserError(
+            f"from_dense: expected a {name} of floating-point numbers, found {matrix.dtype}: convert it first"
+        )
+    return matrix.astype(np.float64), matrix.dtype
 
 
 def _cores_in(params: Mapping[str, Any], name: str) -> list[Array]:
     cores = params.get(name)
     if not isinstance(cores, Mapping) or "core0" not in cores:
         raise UserError(f"to_dense: expected cores under {name!r}, found {sorted(params)}")
+    return _in_order(cores)
+
+
+def _in_order(cores: Mapping[str, Any]) -> list[Array]:
+    names = [f"core{k}" for k in range(len(cores))]
+    if cores.keys() != set(names):
+        raise UserError(f"expected cores {', '.join(names)}, found {', '.join(sorted(cores))}")
     return core_list(dict(cores))
 
 

@@ -8,7 +8,7 @@ A TTM table has cores F_k (r_{k-1}, m_k, n_k, r_k): row digit and column digit o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf, prod
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from ttjax.batch import Ids
 from ttjax.errors import UserError
+from ttjax.modes import check_bounds
 from ttjax.products import product
 
 Cores = Sequence[Array]
@@ -88,10 +89,11 @@ def from_dense(
     max_rank: int | None = None,
     rel_error: float | None = None,
 ) -> list[Float[np.ndarray, "_ _ _"]]:
-    """TT cores of a matrix by TT-SVD, bounded by rank or by relative Frobenius error (or both).
+    """TT cores, in float64, of a matrix by TT-SVD, bounded by rank or relative Frobenius error (or both).
 
     Raises:
-        UserError: the modes don't multiply to the matrix's shape, or no usable bound is given.
+        UserError: the modes don't multiply to the matrix's shape, no usable bound is given, or a number
+            isn't finite.
     """
     if matrix.shape != (prod(in_modes), prod(out_modes)):
         raise UserError(
@@ -162,10 +164,10 @@ def ttm_from_dense(
     max_rank: int | None = None,
     rel_error: float | None = None,
 ) -> list[Float[np.ndarray, "_ _ _ _"]]:
-    """TTM cores of a table by TT-SVD over the paired modes (m_k, n_k), bounded by rank or relative error.
+    """TTM cores of a table by TT-SVD over the paired modes (m_k, n_k), bounded and refused as ``from_dense``.
 
     Raises:
-        UserError: the modes don't multiply to the table's shape, or no usable bound is given.
+        UserError: the modes don't multiply to the table's shape, or as ``from_dense``.
     """
     if table.shape != (prod(row_modes), prod(column_modes)):
         raise UserError(
@@ -186,20 +188,20 @@ def ttm_from_dense(
 def tt_svd(
     tensor: Float[np.ndarray, "..."], *, max_rank: int | None = None, rel_error: float | None = None
 ) -> list[Float[np.ndarray, "_ _ _"]]:
-    """TT cores of a tensor by successive truncated SVDs (Oseledets 2011, algorithm 1).
+    """TT cores, in float64, of a tensor by successive truncated SVDs (Oseledets 2011, algorithm 1).
 
     With ``rel_error`` each of the d-1 truncations may drop rel_error * |tensor| / sqrt(d - 1), so the whole
     error is at most rel_error * |tensor| (his theorem 2.2). ``max_rank`` cuts further and voids that bound.
 
     Raises:
-        UserError: neither bound is given, a rank below 1, or an error below 0, infinite or not a number.
+        UserError: neither bound is given, a rank below 1, an error below 0, infinite or not a number, or a
+            number of the tensor isn't finite.
     """
-    if max_rank is None and rel_error is None:
-        raise UserError("tt_svd: expected max_rank or rel_error, found neither")
-    if max_rank is not None and max_rank < 1:
-        raise UserError(f"tt_svd: expected max_rank from 1 up, found {max_rank}")
-    if rel_error is not None and not 0 <= rel_error < inf:
-        raise UserError(f"tt_svd: expected a finite rel_error from 0 up, found {rel_error}")
+    check_bounds(max_rank, rel_error)
+    # LAPACK has no half precision.
+    tensor = np.asarray(tensor, np.float64)
+    if not np.isfinite(tensor).all():
+        raise UserError("from_dense: expected finite numbers, found NaN or infinity")
     modes = tensor.shape
     budget = (rel_error or 0.0) * float(np.linalg.norm(tensor)) / max(1, len(modes) - 1) ** 0.5
     cores = []

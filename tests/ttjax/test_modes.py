@@ -59,6 +59,9 @@ DENSE_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"rank": 2, "in_modes": (5, 5)}, r"in_modes: .* the input's width 24, found \(5, 5\)"),
     ({"rank": 2, "out_modes": (-5, -6)}, r"out_modes: .* features 30, found \(-5, -6\)"),
     ({"rank": 2, "precision": ("high", "highest")}, "precision: expected a name or a jax.lax.Precision"),
+    ({"rank": 2, "precision": "hihg"}, "precision: expected a name that JAX knows, as highest, found 'hihg'"),
+    ({"rank": 2, "in_modes": ()}, r"in_modes: .* the input's width 24, found \(\)"),
+    ({"rank": 2, "out_modes": ()}, r"out_modes: .* features 30, found \(\)"),
 ]
 
 
@@ -73,6 +76,9 @@ EMBED_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"rank": 2, "in_modes": (6, 10), "out_modes": (2, 3, 4)}, "as many in_modes as out_modes"),
     ({"rank": 2, "in_modes": (7, 10)}, r"in_modes: .* num_embeddings 60, found \(7, 10\)"),
     ({"rank": 2, "out_modes": (2, 3)}, r"out_modes: .* features 24, found \(2, 3\)"),
+    ({"rank": 2, "in_modes": ()}, r"in_modes: .* num_embeddings 60, found \(\)"),
+    ({"rank": 2, "out_modes": ()}, r"out_modes: .* features 24, found \(\)"),
+    ({"rank": 2, "out_modes": (2, 2, 2, 3, 1)}, "as many in_modes as out_modes"),
 ]
 
 
@@ -80,6 +86,22 @@ EMBED_REFUSALS: list[tuple[dict[str, Any], str]] = [
 def test_attributes_an_embedding_refuses(attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         TTMEmbed(60, 24, **attributes).init(KEY, jnp.asarray(INDEX))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "rows", "columns"),
+    [
+        ({"in_modes": (10, 10, 10, 10)}, (10, 10, 10, 10), (8, 6, 4, 4)),
+        ({"out_modes": (32, 24)}, (100, 100), (32, 24)),
+        ({"in_modes": (10000,)}, (10000,), (768,)),
+    ],
+)
+def test_modes_of_one_side_alone_give_the_other_as_many(
+    attributes: dict[str, Any], rows: tuple[int, ...], columns: tuple[int, ...]
+) -> None:
+    module = TTMEmbed(10000, 768, rank=1, **attributes)
+    cores = jax.eval_shape(module.init, KEY, jnp.asarray(INDEX))["params"]["embedding"]
+    assert [core.shape[1:3] for core in cores.values()] == list(zip(rows, columns, strict=True))
 
 
 def test_indices_that_are_no_whole_numbers() -> None:
@@ -93,7 +115,7 @@ CONVERSIONS: list[tuple[Callable[[], Any], str]] = [
     (lambda: TTDense.from_dense({"kernel": KERNEL}, rank=0), "rank: expected .* found 0"),
     (lambda: TTDense.from_dense({"kernel": KERNEL}, rel_error=-1.0), "rel_error from 0 up, found -1.0"),
     (lambda: TTDense.from_dense({"kernel": KERNEL[0]}, rank=1), r"kernel of two axes, found shape \(30,\)"),
-    (lambda: TTDense.from_dense({"kernel": KERNEL * np.nan}, rank=1), "expected finite numbers in kernel"),
+    (lambda: TTDense.from_dense({"kernel": KERNEL * np.nan}, rank=1), "expected finite numbers, found NaN"),
     (lambda: TTDense.from_dense({"kernel": KERNEL, "bias": KERNEL[:, 0]}, rank=1), r"found \(24,\)"),
     (lambda: TTDense.from_dense({"weight": KERNEL}, rank=1), r"\['bias', 'kernel'\], found \['weight'\]"),
     (lambda: TTDense.from_dense({"kernel": KERNEL}, rank=1, in_modes=(5, 5)), "in_modes: expected"),
@@ -101,6 +123,22 @@ CONVERSIONS: list[tuple[Callable[[], Any], str]] = [
     (lambda: TTMEmbed.from_dense({"kernel": KERNEL}, rank=1), r"\['embedding'\], found \['kernel'\]"),
     (lambda: TTMEmbed.from_dense({"embedding": KERNEL}), "expected rank or rel_error"),
     (lambda: TTDense(30, rank=2).to_dense({"kernel": KERNEL}), "expected cores under 'kernel'"),
+    (
+        lambda: TTDense.from_dense({"kernel": KERNEL.astype(np.int32)}, rank=1),
+        "a kernel of floating-point numbers, found int32: convert it first",
+    ),
+    (
+        lambda: TTMEmbed.from_dense({"embedding": KERNEL.astype(np.int8)}, rank=1),
+        "embedding of floating-point numbers, found int8",
+    ),
+    (lambda: TTDense.from_dense({"kernel": KERNEL}, rank=2, ranks=(1, 2, 1)), "expected no ranks, which"),
+    (lambda: TTDense.from_dense({"kernel": KERNEL}, rank=2, features=3), "expected no features, which"),
+    (lambda: TTDense.from_dense({"kernel": KERNEL}, rank=2, use_bias=True), "expected no use_bias, which"),
+    (lambda: TTMEmbed.from_dense({"embedding": KERNEL}, rank=2, ranks=(1, 2, 1)), "expected no ranks, which"),
+    (
+        lambda: TTMEmbed.from_dense({"embedding": KERNEL}, rank=2, num_embeddings=3),
+        "expected no num_embeddings, which",
+    ),
 ]
 
 
@@ -108,6 +146,24 @@ CONVERSIONS: list[tuple[Callable[[], Any], str]] = [
 def test_conversions_that_are_refused(conversion: Callable[[], Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         conversion()
+
+
+def test_a_kernel_of_plain_numbers_converts_as_the_array_of_them() -> None:
+    module, cores = TTDense.from_dense({"kernel": KERNEL.tolist()}, rank=1)
+    assert module.param_dtype == jnp.float32
+    np.testing.assert_allclose(module.to_dense(cores)["kernel"], KERNEL, rtol=1e-5)
+
+
+def test_a_core_missing_in_the_middle_is_named() -> None:
+    layer, table = TTDense(8, rank=1), TTMEmbed(8, 8, rank=1)
+    cases = ((layer, "kernel", (1, 2, 1), 6, jnp.ones((1, 8))), (table, "embedding", (1, 2, 2, 1), 3, INDEX))
+    for module, name, shape, n_cores, inputs in cases:
+        cores = {f"core{k}": jnp.ones(shape, jnp.float32) for k in range(n_cores) if k != 1}
+        expected = r"expected cores core0, core1, .*found core0, core2"
+        with pytest.raises(UserError, match=expected):
+            module.apply({"params": {name: cores}}, jnp.asarray(inputs))
+        with pytest.raises(UserError, match=expected):
+            module.to_dense({name: cores})
 
 
 def test_another_layers_cores_are_refused() -> None:

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorly as tl
@@ -160,8 +161,8 @@ def test_ttm_svd_gives_back_a_ttm_table(cores: list[np.ndarray]) -> None:
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ({}, "expected max_rank or rel_error, found neither"),
-        ({"max_rank": 0}, "expected max_rank from 1 up, found 0"),
+        ({}, "expected rank or rel_error, found neither"),
+        ({"max_rank": 0}, "rank: expected a whole number from 1 up, found 0"),
         ({"rel_error": -0.1}, "expected a finite rel_error from 0 up, found -0.1"),
         ({"rel_error": float("nan")}, "expected a finite rel_error from 0 up, found nan"),
         ({"rel_error": float("inf")}, "expected a finite rel_error from 0 up, found inf"),
@@ -170,6 +171,23 @@ def test_ttm_svd_gives_back_a_ttm_table(cores: list[np.ndarray]) -> None:
 def test_unusable_bounds(bounds: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         from_dense(np.ones((4, 4)), (2, 2), (2, 2), **bounds)
+
+
+def test_numbers_that_are_not_finite() -> None:
+    for bad in (np.nan, np.inf):
+        with pytest.raises(UserError, match="expected finite numbers, found NaN or infinity"):
+            from_dense(np.full((4, 4), bad), (2, 2), (2, 2), max_rank=1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_coarse_matrix_is_taken_apart_in_float64(dtype: Any) -> None:
+    matrix = np.arange(16).reshape(4, 4).astype(dtype)
+    cores = from_dense(matrix, (2, 2), (2, 2), rel_error=0.0)
+    assert {core.dtype for core in cores} == {np.dtype(np.float64)}
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(
+            to_dense([jnp.asarray(core) for core in cores], 2), matrix.astype(float), atol=1e-12
+        )
 
 
 def test_modes_of_another_shape() -> None:
