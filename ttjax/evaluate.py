@@ -53,16 +53,16 @@ def predict(
     ``on_chunk(examples done)`` is called after each chunk.
     """
     n = batch.length.shape[0]
-    intents, slots = [], []
+    intents, slots = np.zeros(n, np.int32), np.zeros((n, config.seq_len), np.int32)
     for start in range(0, n, CHUNK):
         # A short last chunk is filled up from the beginning: one shape is compiled, for all splits.
-        rows = np.arange(start, start + CHUNK) % n
+        rows, end = np.arange(start, start + CHUNK) % n, min(start + CHUNK, n)
         part = jax.tree.map(lambda field, rows=rows: np.asarray(field)[rows], batch)
         of_intents, of_slots = _predict_chunk(params, part, config, flow)
-        intents.append(np.asarray(of_intents))
-        slots.append(np.asarray(of_slots))
-        on_chunk(min(start + CHUNK, n))
-    return Predictions(np.concatenate(intents)[:n], np.concatenate(slots)[:n])
+        intents[start:end] = np.asarray(of_intents)[: end - start]
+        slots[start:end] = np.asarray(of_slots)[: end - start]
+        on_chunk(end)
+    return Predictions(intents, slots)
 
 
 def evaluate(

@@ -81,7 +81,11 @@ def slot_score(true: Sequence[Tags], predicted: Sequence[Tags]) -> SlotScore:
 
 
 def intent_accuracy(true: Tags, predicted: Tags) -> float:
-    """Share of sentences whose intent is right."""
+    """Share of sentences whose intent is right.
+
+    Raises:
+        ValueError: another number of sentences.
+    """
     return _share([t == p for t, p in zip(true, predicted, strict=True)])
 
 
@@ -100,7 +104,12 @@ def token_accuracy(true: Sequence[Tags], predicted: Sequence[Tags]) -> float:
 def sentence_accuracy(
     true_intents: Tags, predicted_intents: Tags, true: Sequence[Tags], predicted: Sequence[Tags]
 ) -> float:
-    """Share of sentences whose intent and whose every tag is right."""
+    """Share of sentences whose intent and whose every tag is right.
+
+    Raises:
+        ValueError: another number of sentences, or of tags in a sentence.
+    """
+    _same_lengths(true, predicted)
     rows = zip(true_intents, predicted_intents, true, predicted, strict=True)
     return _share([ti == pi and list(ts) == list(ps) for ti, pi, ts, ps in rows])
 

@@ -43,6 +43,12 @@ def test_predictions_are_the_highest_logits_of_each_example() -> None:
         np.testing.assert_array_equal(predictions.slots[i], np.argmax(logits.slots, axis=-1))
 
 
+def test_nothing_to_predict_gives_nothing() -> None:
+    none = encode((), build_vocabulary(corpus_of_unseen_labels(), TINY.vocab_size), TINY.seq_len).batch
+    predictions = predict({}, none, TINY)
+    assert predictions.intents.shape == (0,) and predictions.slots.shape == (0, TINY.seq_len)
+
+
 def test_unk_slots_and_words_cut_are_outside() -> None:
     vocabulary = build_vocabulary(corpus_of_unseen_labels(), TINY.vocab_size)
     city, unk = vocabulary.slot_ids["B-city"], 0

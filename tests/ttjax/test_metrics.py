@@ -86,5 +86,7 @@ def test_predictions_of_another_length_are_refused() -> None:
         slot_score([["O"], ["O", "O"]], [["O"], ["O"]])
     with pytest.raises(ValueError, match="expected predictions for 2 sentences, found 1"):
         token_accuracy([["O"], ["O"]], [["O"]])
+    with pytest.raises(ValueError, match="sentence 0: expected 2 predicted tags, found 1"):
+        sentence_accuracy(["a"], ["a"], [["O", "O"]], [["O"]])
     with pytest.raises(ValueError):
         intent_accuracy(["a", "b"], ["a"])
