@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Array
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -34,18 +35,21 @@ def progress_bars(out: Output) -> Progress:
 class Watch:
     """Shows the progress of one epoch after the other, and keeps the time between two reports.
 
-    One for all epochs of a run: a step that reports to another is compiled anew.
+    One for all epochs of a run: a step that reports to another is compiled anew. compiles: whether the first
+    report's time is mostly that of a compilation.
     """
 
-    def __init__(self, progress: Progress, sentences: int) -> None:
+    def __init__(self, progress: Progress, sentences: int, *, compiles: bool) -> None:
         self._progress, self._total = progress, sentences
         self._task = progress.add_task("preparing", total=sentences, note="compiling")
-        self._done, self._of_steps = 0, [0.0]
+        self._done, self._compiling = 0, compiles
+        self._of_steps: list[float] = []
         self._start = self._last = time.perf_counter()
 
     def begin(self, title: str) -> None:
         """A new epoch begins."""
         self._progress.reset(self._task, description=title)
+        self._compiling = self._compiling and self._done == 0
         self._done, self._of_steps = 0, []
         self._start = self._last = time.perf_counter()
 
@@ -68,7 +72,7 @@ class Watch:
         if self._done < self._total:
             now = time.perf_counter()
             self._of_steps.append((now - self._last) / (self._total - self._done))
-            self._last = now
+            self._last, self._done = now, self._total
         self._progress.update(self._task, completed=self._total)
 
     def close(self) -> None:
@@ -81,8 +85,13 @@ class Watch:
         return self._last - self._start
 
     @property
-    def ms_per_step(self) -> float:
-        """Median over the reports, so that a compilation before the first doesn't count if there are more."""
+    def ms_per_step(self) -> float | None:
+        """Median over the epoch's reports, in which a compilation before the first of several doesn't count.
+
+        None without a report, or if the only one includes the compilation: such an epoch tells nothing.
+        """
+        if len(self._of_steps) <= self._compiling:
+            return None
         return 1e3 * float(np.percentile(self._of_steps, 50, method="lower"))
 
 
@@ -91,7 +100,7 @@ def epoch_line(row: dict[str, Any]) -> str:
     dev = row["dev"]
     return (
         f"epoch {row['epoch']}: loss {row['loss']:.4f}, {row['train_seconds']:.1f} s,"
-        f" {row['ms_per_step']:.2f} ms/step, dev intent {100 * dev['intent_accuracy']:.2f},"
+        f" {_ms(row)} ms/step, dev intent {100 * dev['intent_accuracy']:.2f},"
         f" slot F1 {100 * dev['slot_f1']:.2f}"
     )
 
@@ -101,17 +110,22 @@ def results_table(
 ) -> Table:
     """A row for dev after each epoch and, below, one for each of ``tests``, which are scores by title."""
     synthetic = " (SYNTHETIC data)" if corpus.synthetic else ""
-    table = Table(title=f"{preset} on {corpus.name}{synthetic}, scores in %")
+    table = Table(title=f"{preset} on {escape(corpus.name)}{synthetic}, scores in %")
     table.add_column("epoch")
     for heading in ("loss", "ms/step", "intent", "slot F1", "token", "sentence"):
         table.add_column(heading, justify="right")
     for row in rows:
-        figures = (f"{row['loss']:.4f}", f"{row['ms_per_step']:.2f}")
+        figures = (f"{row['loss']:.4f}", _ms(row))
         table.add_row(f"{row['epoch']} dev", *figures, *_percent(row["dev"]))
     table.add_section()
     for title, scores in tests.items():
         table.add_row(title, "", "", *_percent(scores))
     return table
+
+
+def _ms(row: dict[str, Any]) -> str:
+    """A row's time per step, which not every epoch can tell."""
+    return "–" if row["ms_per_step"] is None else f"{row['ms_per_step']:.2f}"
 
 
 def _percent(scores: dict[str, Any]) -> list[str]:

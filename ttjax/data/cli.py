@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.markup import escape
 from rich.table import Column, Table
 
 from ttjax.config import preset
@@ -39,7 +40,7 @@ class DataShow:
         out = Output(self.json)
         config = preset(self.preset)
         numbers = statistics(load_corpus(self.data, notify=out.say), config)
-        general = Table("corpus", Column(numbers["name"], overflow="fold"))
+        general = Table("corpus", Column(escape(numbers["name"]), overflow="fold"))
         for key, value in numbers.items():
             if key not in ("name", "splits"):
                 general.add_row(_title(key), str(value))
