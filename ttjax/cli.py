@@ -5,9 +5,11 @@ Status 0 is success, 2 a user's mistake (one line on standard error), 130 an int
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from typing import Annotated
@@ -67,7 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def exit_status(command: Callable[[], int], *, own_process: bool = False) -> int:
-    """The command's own status; 2 and one line on standard error for a UserError or a path that is denied.
+    """The command's own status; 2 and one line on standard error for a UserError, a path denied, a full disk.
 
     130 on Ctrl-C, 141 when the reader of standard output has gone. ``own_process``: nothing but the command
     runs in this process, which ends with it.
@@ -85,17 +87,27 @@ def exit_status(command: Callable[[], int], *, own_process: bool = False) -> int
         print("interrupted", file=sys.stderr)
         if own_process:
             # XLA, stopped amid a compilation, can crash while the interpreter takes it down.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(OSError):
+                sys.stdout.flush()
             os._exit(130)
         return 130
     except BrokenPipeError:
-        # The reader (`| head`) has gone: nothing more to say, and nobody to say it to at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (`| head`) has gone: nothing more to say.
+        _silence()
         return 141
     except OSError as error:
+        # Files that commands write are named in a UserError: this is what they print.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            _silence()
+            print(f"error: can't write the output ({error.strerror}): make room for it", file=sys.stderr)
+            return 2
         # What a path can be refused for has no end: a folder that may not be entered, a name too long.
         if error.filename is None:
             raise
         print(f"error: {error.filename}: can't use it ({error.strerror}): choose another", file=sys.stderr)
         return 2
+
+
+def _silence() -> None:
+    """What standard output still holds isn't written at exit either, where it would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ from ttjax.cli_model import ModelArgs
 from ttjax.contraction import checked_flow
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
-from ttjax.output import Output, check_file
+from ttjax.output import Output, check_file, resolved
 from ttjax.picture import check_picture
 from ttjax.recipe import Recipe
 from ttjax.training_picture import draw_training
@@ -139,7 +139,7 @@ class Train:
             for name in ("checkpoint", "resume"):
                 path = getattr(self, name)
                 # Written last, it would take the checkpoint's place.
-                if path is not None and Path(path).resolve() == result.resolve():
+                if path is not None and resolved(Path(path)) == resolved(result):
                     raise UserError(
                         f"--{option}: expected another file than --{name}, found {result} for both"
                     )

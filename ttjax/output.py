@@ -138,13 +138,25 @@ def check_writable(target: Path, what: str) -> None:
         ) from error
 
 
+def resolved(path: Path) -> Path:
+    """The absolute path behind all links.
+
+    Raises:
+        UserError: the links go in a circle.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        raise UserError(f"{path}: expected a link to something, found one in a circle: mend it") from error
+
+
 def _beside(target: Path) -> Path:
     """A new name for a temporary file. Not from tempfile, whose files only their owner can read."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
 
 
 def _target(path: Path) -> Path:
-    target = path.resolve()
+    target = resolved(path)
     if not target.parent.is_dir():
         raise UserError(f"{path}: expected an existing folder {target.parent}, found none: make it first")
     if target.exists() and not target.is_file():

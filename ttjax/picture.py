@@ -6,11 +6,12 @@ matplotlib is an extra: without it the error says how to get it.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from ttjax.errors import UserError
-from ttjax.output import check_writable
+from ttjax.output import check_writable, replace_file, resolved
 
 GET_MATPLOTLIB = "pip install 'ttjax-fpga[plot]'"
 
@@ -32,13 +33,15 @@ def subplots(
 
 
 def save(figure: Any, path: Path, option: str = "--out") -> None:
-    """Writes a figure in the format of the path's ending; ``option``: where the user chose the path.
+    """Writes a figure, whole or not at all, in the format of the path's ending; ``option``: that chose it.
 
     Raises:
-        UserError: it can't be written there.
+        UserError: it can't be written there, or matplotlib draws no such format; an earlier file stays.
     """
+    drawn = BytesIO()
     try:
-        figure.savefig(path, dpi=120)
+        figure.savefig(drawn, dpi=120, format=path.suffix[1:])
+        replace_file(resolved(path), drawn.getvalue())
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}; choose another {option}") from None
     except ValueError as error:

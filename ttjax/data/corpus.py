@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ttjax.errors import UserError
+from ttjax.output import resolved
 
 SPLITS = ("train", "dev", "test")
 FILES = ("seq.in", "seq.out", "label")  # words, slot labels, intent
@@ -122,7 +123,7 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     Raises:
         UserError: the folder holds something else than a corpus, or can't be written.
     """
-    folder = folder.resolve()  # a link stays, and what it leads to is replaced
+    folder = resolved(folder)  # a link stays, and what it leads to is replaced
     _refuse_foreign(folder)
     token = secrets.token_hex(4)
     fresh = folder.with_name(f".{folder.name}.new.{token}")

@@ -14,7 +14,7 @@ from ttjax.data.corpus import Corpus, corpus_files, read_corpus
 from ttjax.data.fetch import ATIS_SUMS, fetch_atis, read_folder, sums, verify
 from ttjax.data.travel import travel_corpus
 from ttjax.errors import UserError
-from ttjax.output import user_cache
+from ttjax.output import resolved, user_cache
 
 DATA_VARIABLE = "TTJAX_DATA"
 
@@ -54,7 +54,7 @@ def load_corpus(data: str | None, *, fetch: bool = True, notify: Callable[[str],
 
 def _read_path(folder: Path) -> Corpus:
     """A folder's corpus, called "atis" when its files are ATIS's, else as the folder."""
-    corpus = read_corpus(folder, folder.resolve().name)
+    corpus = read_corpus(folder, resolved(folder).name)
     return replace(corpus, name="atis") if sums(corpus_files(corpus)) == ATIS_SUMS else corpus
 
 
