@@ -79,10 +79,14 @@ inline int norm_row_trips(int pass, int chunks, bool trains) {
   return pass == kSumsPass && trains && chunks < kSumDistance ? kSumDistance : chunks;
 }
 
-/// Trips of a pass: its rows' and, unless it is the last, those that let its last sums settle.
-inline int norm_pass_trips(int pass, int rows, int row_trips) {
+/// Trips of a pass: its rows' and, unless it is the last, those that let its sums settle. In the next pass a
+/// row takes `chunks` trips: where it takes more in this one, every row comes that much sooner than the one
+/// before, and the last has the least time.
+inline int norm_pass_trips(int pass, int rows, int chunks, int row_trips) {
 #pragma HLS INLINE
-  const int least = pass == kApplyPass ? 0 : row_trips - 1 + norm_settle(pass);
+  const int last = (row_trips < chunks ? row_trips : chunks) - 1;  // of a row's trips, that its sums end with
+  const int sooner = row_trips > chunks ? (rows - 1) * (row_trips - chunks) : 0;
+  const int least = pass == kApplyPass ? 0 : last + sooner + norm_settle(pass);
   return rows * row_trips < least ? least : rows * row_trips;
 }
 
@@ -156,7 +160,7 @@ struct Norm {
 #pragma HLS INLINE
     pass = next;
     row_trips = norm_row_trips(pass, chunks, trains);
-    idle_until = norm_pass_trips(pass, rows, row_trips);
+    idle_until = norm_pass_trips(pass, rows, chunks, row_trips);
     trip = row = chunk = turn = 0;
   }
 

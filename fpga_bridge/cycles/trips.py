@@ -68,7 +68,9 @@ class Trips:
             return shift + moments + apply
         trains = bool(job.flags & Flag.TRAINS)
         of_row = max(chunks, self.accelerator.sum_distance) if trains else chunks
-        return max(rows * of_row, of_row - 1 + self._settle_sums) + apply
+        # norm_pass_trips: where rows are padded, the last one comes the soonest after its sums.
+        sooner = (rows - 1) * (of_row - chunks)
+        return max(rows * of_row, chunks - 1 + sooner + self._settle_sums) + apply
 
     def _nonlinear(self, job: Instruction, sentence: SentenceShape) -> int:
         a, distance = self.accelerator, self.accelerator.sum_distance

@@ -69,7 +69,8 @@ class Units:
 
     def __post_init__(self) -> None:
         self.library.units_array.restype = ctypes.POINTER(ctypes.c_float)
-        self.library.units_run.argtypes = (ctypes.c_void_p, ctypes.c_float, ctypes.c_void_p, ctypes.c_float)
+        arguments = (ctypes.c_void_p, ctypes.c_float, ctypes.c_void_p, ctypes.c_float)
+        self.library.units_run.argtypes = self.library.units_norm_settled.argtypes = arguments
         for number, (name, size) in enumerate(SIZES.items()):
             self.arrays[name] = np.ctypeslib.as_array(self.library.units_array(number), (size,))
 
@@ -114,6 +115,14 @@ class Units:
         assert {name: np.flatnonzero(there) for name, there in changed.items() if there.any()} == {}
         assert self.library.units_findings() == 0, "the sanitizer's findings stand in the captured stderr"
         return trips
+
+    def settled(self, job: Instruction, sentence: Sentence) -> int:
+        """Executes an instruction of the norm unit; returns the fewest trips that a row has beyond those that
+        norm_settle promises, from its last in one pass to its first in the next."""
+        fields, words = _fields(job), _words(sentence)
+        return self.library.units_norm_settled(
+            fields.ctypes.data, job.scale, words.ctypes.data, sentence.rate
+        )
 
 
 def _elements(array: np.ndarray, operand: Operand, shape: tuple[int, ...]) -> np.ndarray:
