@@ -22,13 +22,14 @@ constexpr int tree_adders(int rows, int lanes) {
 constexpr int kHalfTile = kTile / 2;             // adders of the first level: rows and lanes are even
 constexpr int kSums = kTileLanes / 2 * kColumn;  // registers of its results, at most
 
-// Path: two reads (operand and addend), scale and product, the tree, the accumulation, what is added to that:
-// the sum of bias and addend is made beside the tree.
+// Path: two reads (operand and addend), scale (in), product, the tree, the accumulation, scale (out), what is
+// added to that: the sum of bias and addend is made beside the tree. No mode uses both scales, but which is
+// known when it runs: the one pipeline has both on its way.
 // Units: the products and scales (in and out); the trees; the rest of kToTile's sums; the accumulator, bias,
 // addend, column sums, partial sums, and what a stored tile adds to.
 constexpr Pipeline kEnginePipeline = {
     "engine",
-    {2, kLevels + 2, 0, 0, 2},
+    {3, kLevels + 2, 0, 0, 2},
     {kTile + 2 * kTileRows, tree_adders(kTileRows, kTileLanes) + (kTile - kHalfTile) + 6 * kTileLanes, 0, 0,
      0},
 };

@@ -76,7 +76,7 @@ def pipelines(accelerator: Accelerator) -> dict[str, Pipeline]:
     return {
         "engine": Pipeline(
             "engine",
-            Operators(2, max(levels(rows), levels(lanes)) + 2, 0, 0, 2),
+            Operators(3, max(levels(rows), levels(lanes)) + 2, 0, 0, 2),
             Operators(tile + 2 * rows, engine_adders, 0, 0, 0),
         ),
         "norm": Pipeline(

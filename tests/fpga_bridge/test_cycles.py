@@ -131,6 +131,8 @@ def test_an_instruction_takes_its_trips_and_then_the_depth_of_its_unit() -> None
             unit = unit_name(job.op)
             deep = 0 if unit is None else -(-depth(facts[unit].path, c) // every)
             assert cycles == (0 if unit is None else every * (n - 1 + deep))
+    # Two reads; scale in, product, scale out; 5 levels of the tree, the sum so far, bias and addend.
+    assert depth(facts["engine"].path, "typical") == 2 * 2 + 3 * 3 + (5 + 1 + 1) * 5
     update = facts["update"].path
     assert depth(update, "typical") == 3 + 5 + 2 and depth(update, "fast") == 7 + 9 + 3
 
