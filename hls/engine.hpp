@@ -128,19 +128,35 @@ TAKE:
   const int base = batch_base(tile_at, batch_number(job, c.moving.batch, sentence), sentence);
   const Part to = part_of(job, c.tiling, c.moving, c.part, base);
   const bool adds = !begins_sum(job, c.moving.batch, sentence);
+  // The runs lie side by side in `total`, and so does what they add to: one row of adders serves them all.
+  float stored[kTileLanes], lanes[kTileLanes] = {};
+STORE_LANE:
+  for (int lane = 0; lane < kTileLanes; ++lane) {
+#pragma HLS UNROLL
+    stored[lane] = total[lane];
+  }
+  if (adds) {
+  ADD_RUN:
+    for (int run = 0; run < kColumnsAPart; ++run) {
+#pragma HLS UNROLL
+      if (run >= to.runs) continue;
+      read(tile_at.array, to.from + run * to.pitch, to.length, lanes);
+    ADD_RUN_LANE:
+      for (int lane = 0; run * kTileRows + lane < kTileLanes; ++lane) {
+#pragma HLS UNROLL
+        if (lane < to.length) more[run * kTileRows + lane] = lanes[lane];
+      }
+    }
+    add_lanes(stored, more);
+  }
 STORE_RUN:
   for (int run = 0; run < kColumnsAPart; ++run) {
 #pragma HLS UNROLL
     if (run >= to.runs) continue;
-    float lanes[kTileLanes] = {};
-  STORE_LANE:
-    for (int lane = 0; lane < kTileLanes; ++lane) {
+  STORE_RUN_LANE:
+    for (int lane = 0; run * kTileRows + lane < kTileLanes; ++lane) {
 #pragma HLS UNROLL
-      if (lane < to.length) lanes[lane] = total[run * kTileRows + lane];
-    }
-    if (adds) {
-      read(tile_at.array, to.from + run * to.pitch, to.length, more);
-      add_lanes(lanes, more);
+      lanes[lane] = stored[run * kTileRows + lane];
     }
     write(tile_at.array, to.from + run * to.pitch, to.length, lanes);
   }
