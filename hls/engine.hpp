@@ -26,6 +26,9 @@ TTFPGA_FOR_MODE void engine_stream(int op, const Instruction& job, const Sentenc
   const Visit& visit = c.visits[c.turn];
   const int narrow0 = visit.narrow + c.row * narrow_at.row, wide0 = visit.wide + c.row * wide_at.row;
   float narrow[kTileRows] = {}, wide[kTileLanes] = {}, product[kSums];
+// Which of their elements an operator takes depends on the mode.
+#pragma HLS ARRAY_PARTITION variable = wide complete
+#pragma HLS ARRAY_PARTITION variable = product complete
   if (to_tile || to_wide) read(narrow_at.array, narrow0, visit.rows, narrow);
   if (to_tile || !to_wide) read(wide_at.array, wide0, visit.cols, wide);
   scale_narrow(job.scale, narrow);
