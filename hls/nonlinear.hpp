@@ -234,11 +234,11 @@ struct Nonlinear {
     if (joins) out[0] = sum_so_far;
     if (active && sums_up) sums[number] = sum_so_far;
     if (active && finds) {
-      highest[number] = highest_of_lanes(x, count, turn > 0 ? highest[number] : x[0]);
+      highest[number] = highest_of_lanes(x, count, turn > 0 ? given.highest : x[0]);
       weight[0] = out[0];
     }
     if (active && of_loss && has_label) {
-      total[0] = total[0] + ((log_f32(sum) + highest[number]) - x[0]);
+      total[0] = total[0] + ((log_f32(sum) + given.highest) - x[0]);
     }
     if (applies || divides || of_mean || joins) {
       const Operand& to = job.operand[of_mean ? kNonlinearLoss : kNonlinearOut];

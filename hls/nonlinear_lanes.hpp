@@ -120,14 +120,16 @@ inline float tanh_near_zero(float x) {
   return x + (x * (z * p));
 }
 
-/// The highest of the first `count` lanes and of `highest`, as a balanced tree.
+/// The highest of the first `count` lanes and of `highest`, as a balanced tree. `highest`, for which a row's
+/// next chunk waits, comes last: one comparison.
 inline float highest_of_lanes(const float (&value)[kNonlinearLanes], int count, float highest) {
 #pragma HLS INLINE
+  const float lowest = as_float(0xff800000u);  // -infinity, which lanes beyond count as, and NaN
   float top[kNonlinearLanes];
 HIGHEST_START:
   for (int lane = 0; lane < kNonlinearLanes; ++lane) {
 #pragma HLS UNROLL
-    top[lane] = lane < count && value[lane] > highest ? value[lane] : highest;
+    top[lane] = lane < count && value[lane] > lowest ? value[lane] : lowest;
   }
 HIGHEST_LEVEL:
   for (int n = kNonlinearLanes; n > 1; n = (n + 1) / 2) {
@@ -139,7 +141,7 @@ HIGHEST_LEVEL:
       top[lane] = top[half + lane] > top[lane] ? top[half + lane] : top[lane];
     }
   }
-  return top[0];
+  return top[0] > highest ? top[0] : highest;
 }
 
 }  // namespace ttfpga
