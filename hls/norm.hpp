@@ -62,13 +62,17 @@ constexpr Pipeline kNormPipeline = {
 
 /// Trips from the last of a row in one pass to its first in the next, which uses the sums of the one before:
 /// time enough for the whole path, where no operator takes longer than an adder but root and division, which
-/// take up to five times as long and come after the moments only. Where the other rows' trips don't fill it,
-/// the pass ends in idle trips.
+/// take up to five times as long. Only `inverse` comes after those. The shift's successor doesn't use it; the
+/// other passes store it, and one pipeline has one place for that. Where the other rows' trips don't fill the
+/// time, the pass ends in idle trips.
+constexpr int kNormSettle = kSumDistance * (kNormPipeline.path.mul + kNormPipeline.path.add);
+constexpr int kNormSettleInverse =
+    kNormSettle + kSumDistance * 5 * (kNormPipeline.path.div + kNormPipeline.path.sqrt);
+static_assert(kNormSettleInverse >= depth_of(kNormPipeline), "inverse is stored when the next pass reads it");
+
 inline int norm_settle(int pass) {
 #pragma HLS INLINE
-  constexpr int kSums = kNormPipeline.path.mul + kNormPipeline.path.add;
-  constexpr int kInverse = 5 * (kNormPipeline.path.div + kNormPipeline.path.sqrt);
-  return kSumDistance * (pass == kMomentsPass ? kSums + kInverse : kSums);
+  return pass == kShiftPass ? kNormSettle : kNormSettleInverse;
 }
 
 /// Trips of a row in a pass: its chunks, of which the shift takes one. An accumulator of kNormTrains belongs

@@ -184,14 +184,17 @@ SEQUENCE:
   for (; unfinished;) {
 #pragma HLS LOOP_TRIPCOUNT max = 1000000
 #pragma HLS PIPELINE II = kInterval
-// Sums, and what a later pass makes of them, are used again kSumDistance iterations after they were stored,
-// or later (the units say why). What an array holds is read by an instruction that waits for the one that
-// stores it; only the gradients of tokens add up in memory, kSumDistance iterations apart.
+// How many iterations lie, at least, between one that stores and one that uses it (the units say why). Vitis
+// lets no more cycles pass between read and store in the pipeline. To a sum another term is added after
+// kSumDistance. What a pass of the norm finds in a row goes through most of the pipeline before the same trip
+// stores what the next pass uses: for that, idle trips make the distance longer (norm_settle). What an array
+// holds is read by an instruction that waits for the one that stores it; only the gradients of tokens add up
+// in memory, kSumDistance iterations apart.
 #pragma HLS DEPENDENCE variable = engine.c.sums inter RAW distance = kSumDistance true
 #pragma HLS DEPENDENCE variable = engine.c.part_sums inter RAW distance = kSumDistance true
-#pragma HLS DEPENDENCE variable = norm.minus_mean inter RAW distance = kSumDistance true
-#pragma HLS DEPENDENCE variable = norm.minus_slope inter RAW distance = kSumDistance true
-#pragma HLS DEPENDENCE variable = norm.inverse inter RAW distance = kSumDistance true
+#pragma HLS DEPENDENCE variable = norm.minus_mean inter RAW distance = kNormSettle true
+#pragma HLS DEPENDENCE variable = norm.minus_slope inter RAW distance = kNormSettleInverse true
+#pragma HLS DEPENDENCE variable = norm.inverse inter RAW distance = kNormSettleInverse true
 #pragma HLS DEPENDENCE variable = norm.d_scale inter RAW distance = kSumDistance true
 #pragma HLS DEPENDENCE variable = norm.d_shift inter RAW distance = kSumDistance true
 #pragma HLS DEPENDENCE variable = nonlinear.highest inter RAW distance = kSumDistance true

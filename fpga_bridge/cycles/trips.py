@@ -42,7 +42,7 @@ class Trips:
         self.accelerator = accelerator
         self._ports = Ports(memory, accelerator)
         path = pipelines(accelerator)["norm"].path
-        # norm_settle: root and division take up to five times as long as an addition.
+        # norm_settle: root and division, up to five times as long as an addition, come before `inverse` alone.
         self._settle_sums = accelerator.sum_distance * (path.mul + path.add)
         self._settle_inverse = self._settle_sums + accelerator.sum_distance * 5 * (path.div + path.sqrt)
 
@@ -70,7 +70,7 @@ class Trips:
         of_row = max(chunks, self.accelerator.sum_distance) if trains else chunks
         # norm_pass_trips: where rows are padded, the last one comes the soonest after its sums.
         sooner = (rows - 1) * (of_row - chunks)
-        return max(rows * of_row, chunks - 1 + sooner + self._settle_sums) + apply
+        return max(rows * of_row, chunks - 1 + sooner + self._settle_inverse) + apply
 
     def _nonlinear(self, job: Instruction, sentence: SentenceShape) -> int:
         a, distance = self.accelerator, self.accelerator.sum_distance

@@ -22,7 +22,7 @@ from tests.hls.units import (
 WIDTH = 44  # kNormWidth
 EPS = float(np.float32(1e-5))
 # From a row's last trip to its first in the next pass: the operators in between, each as slow as an adder;
-# after the moments a root and a division too.
+# where the next pass reads `inverse`, a root and a division too.
 SETTLE = SUM_DISTANCE * (4 + 5 + levels(NORM_LANES) + levels(SUM_DISTANCE))
 SETTLE_INVERSE = SETTLE + SUM_DISTANCE * 5 * 2
 
@@ -42,7 +42,7 @@ def trips(op: Op, rows: int, cols: int, interval: int, trains: bool = False) -> 
         Op.NORM: max(rows, SETTLE) + max(rows * chunks, chunks - 1 + SETTLE_INVERSE),
         Op.NORM_AGAIN: 0,
         # The next pass takes `chunks` trips a row: it catches up with a padded one.
-        Op.NORM_BACKWARD: max(rows * summing, chunks - 1 + (rows - 1) * (summing - chunks) + SETTLE),
+        Op.NORM_BACKWARD: max(rows * summing, chunks - 1 + (rows - 1) * (summing - chunks) + SETTLE_INVERSE),
     }
     return interval * (before[op] + rows * chunks)
 
