@@ -63,7 +63,8 @@ def kinds(model: StepModel, length: int, clock_class: ClockClass) -> list[Kind]:
 def kind_of(job: Instruction) -> str:
     """What a contraction is for: the pass, and which products they are."""
     phase, stage = job.stage
-    if stage == "embed":
+    # Made again for the backward pass, the embedding belongs to the norm after it.
+    if stage in ("embed", "embed_norm"):
         what = "embedding"
     elif stage.endswith("attention"):
         what = "attention"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fpga_bridge.cycles.roofline import words_moved
+from fpga_bridge.cycles.roofline import kind_of, words_moved
 from fpga_bridge.memory.memory_map import make_memory_map
 from fpga_bridge.program.accelerator import Accelerator
-from fpga_bridge.program.instructions import LENGTH, Flag, Instruction, Op, Operand
+from fpga_bridge.program.instructions import ENGINE, LENGTH, Flag, Instruction, Op, Operand
+from fpga_bridge.program.make_program import make_program
+from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.program.ports import Ports
 from tests.fpga_bridge.samples import TINY
 
@@ -58,3 +60,18 @@ def test_words_moved_are_those_counted_by_hand(name: str) -> None:
         words_moved(job, WordsOfFour(make_memory_map(TINY), Accelerator(tile_rows=4, tile_lanes=8)), 5)
         == words
     )
+
+
+def test_the_embedding_made_again_is_of_its_kind() -> None:
+    """What reads the embedding's cores, in whichever stage."""
+    program = make_program(make_manifest(TINY.replace(rederive=True)))
+    found = {
+        (job.stage, kind_of(job))
+        for job in program.instructions
+        if job.op in ENGINE and any(o is not None and o.array.startswith("embed_core") for o in job.operands)
+    }
+    assert found == {
+        (("forward", "embed"), "forward embedding"),
+        (("backward", "embed"), "backward embedding"),
+        (("backward", "embed_norm"), "backward embedding"),
+    }
