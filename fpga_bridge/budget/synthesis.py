@@ -128,8 +128,8 @@ def synthesise(shape: BankShape, timeout: float = TIMEOUT) -> dict[str, int]:
     not matter.
 
     Raises:
-        UserError: there is no yosys, it refuses the bank (its message is quoted), or it takes longer than
-            ``timeout`` seconds.
+        UserError: there is no yosys, it refuses the bank (its message is quoted), it takes longer than
+            ``timeout`` seconds, or its statistics have another form than the modelled version's.
     """
     source, version = verilog(shape), tool_version()
     digest = hashlib.sha256("\0".join((version, SCRIPT, source)).encode()).hexdigest()
@@ -150,7 +150,13 @@ def synthesise(shape: BankShape, timeout: float = TIMEOUT) -> dict[str, int]:
         if run.returncode:
             lines = [line for line in (run.stderr + run.stdout).splitlines() if "ERROR" in line]
             raise UserError(f"{what}: yosys does not map it: {(lines or ['no message'])[0]}")
-        cells = parse_cells(Path(scratch, "cells.json").read_text())
+        try:
+            cells = parse_cells(Path(scratch, "cells.json").read_text())
+        except ValueError as error:
+            raise UserError(
+                f"{what}: expected statistics as {MODELLED} writes them, found others by {version} ({error});"
+                f" install {MODELLED}"
+            ) from None
     record = {"tool": version, "shape": asdict(_unnamed(shape)), "cells": cells}
     write_atomically(json.dumps(record, indent=2).encode(), kept)
     return cells

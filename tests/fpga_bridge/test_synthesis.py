@@ -250,6 +250,18 @@ def test_other_output_is_not_taken_for_counts(stat: str) -> None:
         parse_cells(stat)
 
 
+def test_another_version_s_statistics_are_refused_by_its_name(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    tool = tmp_path / "yosys"
+    tool.write_text("#!/bin/sh\n[ $1 = -V ] && echo Yosys 9.9 || echo '{\"modules\": {}}' > cells.json\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(synthesis, "find_tool", lambda: str(tool))
+    message = r"^bank any \(8 × 8, bram\): expected statistics as Yosys 0\.23 writes them, .* by Yosys 9\.9 "
+    with pytest.raises(UserError, match=message):
+        synthesise(BankShape("any", 8, 8, "bram"))
+    assert not (tmp_path / "ttjax").exists()  # nothing is kept
+
+
 def test_counts_in_words() -> None:
     assert describe(BlockCount()) == "none"
     assert describe(BlockCount(33)) == "16.5 BRAM36"
