@@ -42,7 +42,7 @@ class Trips:
         self.accelerator = accelerator
         self._ports = Ports(memory, accelerator)
         path = pipelines(accelerator)["norm"].path
-        # norm_settle: root and division, up to five times as long as an addition, come before `inverse` alone.
+        # norm_settle: root and division take up to five times as long as an addition; only `inverse` waits.
         self._settle_sums = accelerator.sum_distance * (path.mul + path.add)
         self._settle_inverse = self._settle_sums + accelerator.sum_distance * 5 * (path.div + path.sqrt)
 
