@@ -5,6 +5,7 @@ What is refused: parameters, images and configs that don't fit.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -198,6 +199,14 @@ def test_another_config_has_another_hash(change: dict[str, Any]) -> None:
 def test_the_hash_is_that_of_the_content_and_the_first_words_of_an_image() -> None:
     np.testing.assert_array_equal(make_layout(preset("tiny")).hash, LAYOUT.hash)
     np.testing.assert_array_equal(LAYOUT.pack(random_params(TINY))[:HASH_WORDS], LAYOUT.hash)
+
+
+def test_another_map_of_the_same_config_has_another_hash() -> None:
+    """A kernel built by another version of the map must not take an image of this one's."""
+    first, *others = LAYOUT.placements
+    moved = replace(LAYOUT, placements=(replace(first, start=first.start + 1), *others))
+    longer = replace(LAYOUT, banks=(*LAYOUT.banks[:-1], replace(LAYOUT.banks[-1], lanes=1)))
+    assert len({layout.hash.tobytes() for layout in (LAYOUT, moved, longer)}) == 3
 
 
 def test_a_dense_config_is_refused() -> None:
