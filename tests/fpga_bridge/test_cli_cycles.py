@@ -56,6 +56,8 @@ def test_the_figures_are_the_model_s(capsys: pytest.CaptureFixture[str]) -> None
         assert sum(stage[c] for stage in stages) == busy > cycles
         assert 0 < found["at_once"][c] < 1
         assert found["watts"][c] > 15
+        assert found["joules_step"][c] == pytest.approx(found["watts"][c] * cycles / 250e6)
+        assert found["joules_step_mean_corpus"][c] == pytest.approx(found["watts"][c] * mean / 250e6)
     assert (found["clock"], found["length"], found["sentences"]) == (250, 7, 3)
     assert found["data"]["name"] == "corpus" and found["counted_differences"] is None
     named = {(stage["phase"], stage["name"]) for stage in found["by_stage"]}
