@@ -190,6 +190,21 @@ def test_denormals_are_zero_in_the_kernel_and_not_in_the_rest_of_the_process(dev
     assert np.all(params["block0"]["q"]["bias"] * np.float32(0.5) > 0)
 
 
+def test_a_denormal_operand_is_zero_where_the_product_would_be_none(device: CsimDevice) -> None:
+    """Not only results are flushed: 1e-40 times 1e20 is 0, not 1e-20."""
+    params = random_params(TINY)
+    params["slot_norm"]["scale"][...] = 0.0
+    params["slot_norm"]["bias"][...] = np.float32(1e20)
+    params["slot_out"]["weight"][...] = np.float32(1e-40)
+    params["slot_out"]["bias"][...] = 0.0
+    device.load(params)
+    assert not np.any(device.infer(one_of(sentences(TINY, 1))).slots)
+    # Normal operands are seen in the logits.
+    params["slot_out"]["weight"][...] = np.float32(1e-37)
+    device.load(params)
+    assert np.any(device.infer(one_of(sentences(TINY, 1))).slots > 1e-18)
+
+
 @given(seeds)
 def test_inference_leaves_the_parameters_alone_and_agrees_with_jax(device: CsimDevice, seed: int) -> None:
     batch, params = sentences(TINY, 3, seed), random_params(TINY, seed)
