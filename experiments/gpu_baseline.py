@@ -73,7 +73,7 @@ class GpuBaseline:
     """Another file for the JSON; - for standard output."""
 
     def run(self) -> int:
-        """Measure, print, draw, write; returns exit status 0."""
+        """Measure, print, write, draw; returns exit status 0."""
         out = Output(self.json)
         flows = self._checked()
         target = check_file(self.out / "gpu_baseline.json") if self.json is None else self.json
@@ -118,8 +118,9 @@ class GpuBaseline:
         out.console.print(_table(result))
         for what, why in result["not_measured"].items():
             out.say(f"not measured: {what}: {why}")
-        _draw(result, self.out / "gpu_baseline.png")
+        # First the figures: they took minutes on a GPU, the picture can be drawn from them.
         write_json(target, result)
+        _draw(result, self.out / "gpu_baseline.png")
         written = "" if self.json == "-" else f"{target}, "
         out.say(f"written: {written}{self.out / 'gpu_baseline.png'}")
         return 0
@@ -218,9 +219,9 @@ def _facts(result: dict[str, Any]) -> list[str]:
         f"a step in a compiled loop (scan) and by a call, median ± half the quartiles' distance over"
         f" {result['rounds']} rounds of {result['steps']} sentences",
     ]
-    if "launches" in result["rows"][0]:
+    if any("launches" in row for row in result["rows"]):
         lines.append(f"launches: kernels, library calls and copies of a step. {COUNTED}")
-    else:
+    if any("instructions" in row for row in result["rows"]):
         lines.append(f"instr.: instructions of a step, no kernels. {COUNTED}")
     if "idle_watts" in result:
         lines.append(f"the GPU idle, before: {result['idle_watts']:.0f} W")
@@ -244,9 +245,9 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     rows = result["rows"]
 
     def has(key: str) -> bool:
-        return any(key in row for row in rows)
+        return all(key in row for row in rows)
 
-    # Title and, by label, the bars of a panel; panels without a measurement are left out.
+    # Title and, by label, the bars of a panel; what isn't measured of every row is left out.
     panels: dict[str, dict[str, Callable[[dict[str, Any]], float]]] = {
         "ms a step": {
             "in a compiled loop": lambda row: row["scan_ms"]["median"],

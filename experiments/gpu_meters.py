@@ -211,7 +211,7 @@ def launches(text: str, steps: int) -> Counter[str]:
 
 def _computations(text: str) -> dict[str, list[tuple[str, str]]]:
     """Kind and whole line of each instruction by computation; the entry's name is empty."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    found: dict[str, list[tuple[str, str]]] = {"": []}
     current: list[tuple[str, str]] = []
     for line in text.splitlines():
         head = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)

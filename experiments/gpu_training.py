@@ -125,8 +125,11 @@ def measure(job: Job) -> dict[str, Any]:
         row["epoch_seconds"] = _times(training.scan_epoch, EPOCHS)
     else:
         row["scaled_epoch_seconds"] = 1e-3 * row["scan_ms"]["median"] * sentences
-    counted = launches(training.compiled.as_text() or "", job.steps)
-    row["launches" if on_gpu else "instructions"] = dict(counted.most_common())
+    counted = "launches" if on_gpu else "instructions"
+    try:
+        row[counted] = dict(launches(training.compiled.as_text() or "", job.steps).most_common())
+    except NotMeasured as reason:
+        missing[counted] = str(reason)
     if not on_gpu:
         missing["launches"] = f"no GPU: JAX runs on the {device.platform}, whose instructions are counted"
     if (sizes := training.compiled.memory_analysis()) is not None:
