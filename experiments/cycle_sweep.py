@@ -24,7 +24,7 @@ from ttjax import PRESETS, ModelConfig
 from ttjax.cli import exit_status
 from ttjax.output import Output, write_json
 from ttjax.picture import check_results_folder, save, subplots
-from ttjax.provenance import code_version
+from ttjax.provenance import code_version, versions
 
 MINUTES = 3
 
@@ -32,6 +32,9 @@ MODELS = ("enc2", "enc4", "enc6")
 RANKS, LENGTHS = (4, 8, 12, 16, 24, 32, 48), (32, 64, 128, 256, 512)
 TILE_ROWS, TILE_LANES, NORM_LANES, NONLINEAR_LANES = range(4, 17, 2), (8, 16, 32), (8, 16, 32), (4, 8, 16)
 CLOCK_CLASS = "typical"
+MARKERS = ("o", "s", "^")  # of the models, by their blocks
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class CycleSweep:
         """Print the tables, draw, write; returns the exit status."""
         out = Output(None)
         check_results_folder(self.out)
-        commit = code_version()
+        origin = {"commit": code_version(), "versions": versions()}
         models = MODELS[:1] if self.quick else MODELS
         tiles = list(_tiles())[::8] if self.quick else list(_tiles())
         sizes = list(_models())[::40] if self.quick else list(_models())
@@ -57,33 +60,27 @@ class CycleSweep:
         by_model = [
             _row(label, make_step_model(config)) for label, config in track(sizes, "models", console=console)
         ]
-        best = {name: min(_fitting(by_accelerator, name), key=_cycles) for name in models}
-        console.print(_table("fastest accelerator that fits", list(best.values())))
-        for name in models:
-            console.print(
-                _table(f"{name}: no other is faster with fewer DSP", front(_of(by_accelerator, name), "dsp"))
-            )
-        fitting = [row for row in by_model if row["fits"]]
-        console.print(
-            _table(
-                "models that fit, default accelerator: none faster with less BRAM", front(fitting, "bram36")
-            )
-        )
-        found = {
-            "commit": commit,
-            "accelerators": by_accelerator,
-            "fastest": best,
-            "models": by_model,
-        }
+        fitting = {name: _fitting(_of(by_accelerator, name)) for name in models}
+        best = {name: min(rows, key=_cycles, default=None) for name, rows in fitting.items()}
+        console.print(_table("fastest accelerator that fits", [row for row in best.values() if row]))
+        for name, rows in fitting.items():
+            if rows:
+                title = f"{name}: no other that fits is faster with fewer DSP"
+                console.print(_table(title, front(rows, "dsp")))
+            else:
+                out.say(f"{name}: none of {len(_of(by_accelerator, name))} accelerators fits")
+        title = "models that fit, default accelerator: none faster with less BRAM"
+        console.print(_table(title, front(_fitting(by_model), "bram36")))
+        found = {**origin, "accelerators": by_accelerator, "fastest": best, "models": by_model}
         write_json(self.out / "cycle_sweep.json", found)
         _draw(by_accelerator, by_model, self.out / "cycle_sweep.png")
         out.say(f"written: {self.out / 'cycle_sweep.json'}, {self.out / 'cycle_sweep.png'}")
         return 0
 
 
-def front(rows: Sequence[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
+def front(rows: Sequence[Row], cost: str) -> list[Row]:
     """Rows than which no other has both fewer cycles and no more of ``cost``, the cheapest first."""
-    kept: list[dict[str, Any]] = []
+    kept: list[Row] = []
     for row in sorted(rows, key=lambda row: (row[cost], row["cycles"])):
         if not kept or row["cycles"] < kept[-1]["cycles"]:
             kept.append(row)
@@ -104,14 +101,14 @@ def _models() -> Iterator[tuple[str, ModelConfig]]:
                 yield f"{name} rank {rank}, {length}", PRESETS[name].with_rank(rank).replace(seq_len=length)
 
 
-def _lanes(name: str, tile: Accelerator) -> Iterator[dict[str, Any]]:
+def _lanes(name: str, tile: Accelerator) -> Iterator[Row]:
     for norm in NORM_LANES:
         for nonlinear in NONLINEAR_LANES:
             accelerator = replace(tile, norm_lanes=norm, nonlinear_lanes=nonlinear)
             yield _row(name, make_step_model(PRESETS[name], accelerator))
 
 
-def _row(model: str, step: StepModel) -> dict[str, Any]:
+def _row(model: str, step: StepModel) -> Row:
     length = step.config.seq_len
     cycles = step.step(SentenceShape(length), CLOCK_CLASS)
     dsp = step.dsp(CLOCK_CLASS)
@@ -131,21 +128,19 @@ def _row(model: str, step: StepModel) -> dict[str, Any]:
     }
 
 
-def _of(rows: Sequence[dict[str, Any]], model: str) -> list[dict[str, Any]]:
+def _of(rows: Sequence[Row], model: str) -> list[Row]:
     return [row for row in rows if row["model"] == model]
 
 
-def _fitting(rows: Sequence[dict[str, Any]], model: str) -> list[dict[str, Any]]:
-    """Those of a model that fit; all that fit in DSP where its memory plan fits with none of them."""
-    of_model = _of(rows, model)
-    return [row for row in of_model if row["fits"]] or [row for row in of_model if row["dsp"] <= USABLE_DSP]
+def _fitting(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["fits"]]
 
 
-def _cycles(row: dict[str, Any]) -> int:
+def _cycles(row: Row) -> int:
     return row["cycles"]
 
 
-def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+def _table(title: str, rows: Sequence[Row]) -> Table:
     table = Table(title=title, title_style="", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
     for column in ("tile", "norm", "nonl.", "cycles", "used", "DSP", "BRAM36", "URAM", "fits"):
@@ -167,45 +162,50 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _draw(accelerators: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]], path: Path) -> None:
-    figure, (left, right) = subplots(1, 2, figsize=(12, 5))
+def _draw(accelerators: Sequence[Row], models: Sequence[Row], path: Path) -> None:
+    figure, (left, right) = subplots(1, 2, figsize=(13, 5.5))
     for n, name in enumerate(dict.fromkeys(row["model"] for row in accelerators)):
         rows = _of(accelerators, name)
-        left.scatter(
-            [row["dsp"] for row in rows], [row["cycles"] for row in rows], s=6, alpha=0.3, color=f"C{n}"
-        )
-        best = front(rows, "dsp")
-        left.plot(
-            [row["dsp"] for row in best], [row["cycles"] for row in best], "o-", color=f"C{n}", label=name
-        )
-    left.axvline(USABLE_DSP, color="crimson", linewidth=1, label="usable DSP")
+        _points(left, rows, "dsp", 10, f"C{n}", alpha=0.4)
+        best = front(_fitting(rows), "dsp")
+        of_best = [[row[key] for row in best] for key in ("dsp", "cycles")]
+        left.plot(*of_best, "o-", markersize=4, color=f"C{n}", label=f"{name}: none that fits is faster")
+    left.axvline(USABLE_DSP, color="crimson", linewidth=1, label="usable DSP, of both dies")
     left.set(
         xlabel="DSP", ylabel="cycles a step of 32 tokens", yscale="log", title="sizes of the accelerator"
     )
-    for n, tokens in enumerate(dict.fromkeys(row["tokens"] for row in models)):
-        rows = [row for row in models if row["tokens"] == tokens]
-        right.scatter(
-            [row["bram36"] for row in rows],
-            [row["cycles"] for row in rows],
-            s=20,
-            color=f"C{n}",
-            label=f"{tokens} tokens",
-        )
-        inside = [row for row in rows if row["fits"]]
-        right.scatter(
-            [row["bram36"] for row in inside],
-            [row["cycles"] for row in inside],
-            s=60,
-            facecolors="none",
-            edgecolors="black",
-        )
+    _legend(left, "doesn't fit: DSP beyond the line or not to be split\non two dies, BRAM36 or URAM")
+    lengths, blocks = ([*dict.fromkeys(row[key] for row in models)] for key in ("tokens", "blocks"))
+    for row in models:
+        marker, color = MARKERS[blocks.index(row["blocks"])], f"C{lengths.index(row['tokens'])}"
+        _points(right, [row], "bram36", 8 + 2 * row["rank"], color, marker=marker)
+    for n, length in enumerate(lengths):
+        right.plot([], [], "s", color=f"C{n}", label=f"{length} tokens")
+    for marker, of_model in zip(MARKERS, blocks, strict=False):
+        right.plot([], [], marker, color="black", label=f"{of_model} blocks")
     right.axvline(U50_USABLE.bram36, color="crimson", linewidth=1, label="usable BRAM36")
-    title = "2, 4, 6 blocks, ranks 4 to 48, default accelerator (ringed: fits)"
+    ranks = sorted({row["rank"] for row in models})
+    title = f"default accelerator\nthe larger a point, the higher the rank: {', '.join(map(str, ranks))}"
     right.set(xlabel="BRAM36", xscale="log", ylabel="cycles a step", yscale="log", title=title)
-    for axes in (left, right):
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
+    _legend(right, "doesn't fit: left of the line, URAM")
     save(figure, path)
+
+
+def _points(
+    axes: Any, rows: Sequence[Row], cost: str, size: int, color: str, marker: str = "o", alpha: float = 0.9
+) -> None:
+    """Filled where they fit, else hollow."""
+    for fits in (True, False):
+        shown = [row for row in rows if row["fits"] == fits]
+        places = [[row[key] for row in shown] for key in (cost, "cycles")]
+        face = {"facecolors": color if fits else "none", "edgecolors": color}
+        axes.scatter(*places, s=size, marker=marker, alpha=alpha, linewidths=0.8, **face)
+
+
+def _legend(axes: Any, hollow: str) -> None:
+    axes.plot([], [], "o", markerfacecolor="none", color="black", label=hollow)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
 
 
 def main() -> int:
