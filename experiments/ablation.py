@@ -15,16 +15,9 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from experiments.files import Row, check_replaceable, options_of
 from experiments.processes import Result
-from experiments.runs import (
-    Row,
-    RunOptions,
-    describe,
-    draw,
-    extent,
-    mean,
-    mean_scores,
-)
+from experiments.runs import RunOptions, describe, draw, extent, mean, mean_scores
 from ttjax.cli import exit_status
 from ttjax.config import Format
 from ttjax.data import load_corpus
@@ -55,8 +48,8 @@ SCORES = {"intent": "intent_accuracy", "slot_f1": "slot_f1"}
 class Ablation:
     """Train the full recipe and each variant of it with the same seeds; scores are on dev, test is not used.
 
-    Differences are between trainings of the same seed, after the last epoch. Each run writes the files
-    anew; trainings that are done are not done again.
+    Differences are between trainings of the same seed, after the last epoch. Each run of the same options
+    writes the files anew; trainings that are done are not done again.
     """
 
     preset: str = "enc2"
@@ -81,6 +74,8 @@ class Ablation:
             if name not in VARIANTS:
                 raise UserError(f"--variants: expected some of {', '.join(VARIANTS)}, found {name!r}")
         corpus = load_corpus(self.options.data, notify=out.say)
+        options = options_of(self, corpus)
+        check_replaceable(self.out / "ablation.json", options)
         changes = {FULL: {}} | {name: VARIANTS[name] for name in self.variants}
         jobs = {
             name: self.options.jobs_for(self.preset, corpus, {"format": self.format} | of_name, name)
@@ -101,7 +96,7 @@ class Ablation:
         ]
         title = f"{self.preset} {self.format} on {corpus.name}"
         out.console.print(_table(rows, title))
-        write_json(self.out / "ablation.json", rows)
+        write_json(self.out / "ablation.json", {"options": options, "rows": rows})
         _draw(rows, title, self.out / "ablation.png")
         out.say(f"written: {self.out / 'ablation.json'}, {self.out / 'ablation.png'}")
         trained.check()

@@ -15,18 +15,9 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from experiments.files import Row, RowFile, recipe_changes
 from experiments.processes import Job, Result
-from experiments.runs import (
-    Row,
-    RowFile,
-    RunOptions,
-    describe,
-    draw,
-    extent,
-    mean,
-    mean_scores,
-    recipe_changes,
-)
+from experiments.runs import RunOptions, describe, draw, extent, mean, mean_scores
 from ttjax.cli import exit_status
 from ttjax.config import Format
 from ttjax.data import Corpus, load_corpus

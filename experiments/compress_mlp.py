@@ -22,6 +22,7 @@ from rich import box
 from rich.progress import Progress
 from rich.table import Table
 
+from experiments.files import check_replaceable, options_of
 from ttjax.cli import exit_status
 from ttjax.data import Corpus, Split, Vocabulary, build_vocabulary, encode, travel_corpus
 from ttjax.data.vocabulary import SPECIAL_WORDS
@@ -82,12 +83,14 @@ class CompressMlp:
         if not self.ranks or min(self.ranks) < 1:
             raise UserError(f"--ranks: expected whole numbers from 1 up, found {self.ranks}")
         check_results_folder(self.out)
+        options = options_of(self)
+        check_replaceable(self.out / "compress_mlp.json", options)
         corpus = travel_corpus()
         with out.progress() as progress:
             result = self._measure(corpus, progress)
         out.console.print(_table(result))
         origin = {"commit": code_version(), "cpu": processor(), "versions": versions((*PACKAGES, "flax"))}
-        write_json(self.out / "compress_mlp.json", {**origin, **result})
+        write_json(self.out / "compress_mlp.json", {**origin, "options": options, **result})
         _draw(result, self.out / "compress_mlp.png")
         out.say(f"written: {self.out / 'compress_mlp.json'}, {self.out / 'compress_mlp.png'}")
         return 0

@@ -16,6 +16,7 @@ from rich import box
 from rich.progress import track
 from rich.table import Table
 
+from experiments.files import Row, check_replaceable, options_of
 from fpga_bridge.cycles.model import USABLE_DSP, StepModel, fits_dies, make_step_model
 from fpga_bridge.cycles.trips import SentenceShape
 from fpga_bridge.memory.blocks import U50_USABLE
@@ -34,8 +35,6 @@ TILE_ROWS, TILE_LANES, NORM_LANES, NONLINEAR_LANES = range(4, 17, 2), (8, 16, 32
 CLOCK_CLASS = "typical"
 MARKERS = ("o", "s", "^")  # of the models, by their blocks
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class CycleSweep:
@@ -50,7 +49,9 @@ class CycleSweep:
         """Print the tables, draw, write; returns the exit status."""
         out = Output(None)
         check_results_folder(self.out)
-        origin = {"commit": code_version(), "versions": versions()}
+        options = options_of(self)
+        check_replaceable(self.out / "cycle_sweep.json", options)
+        origin = {"commit": code_version(), "versions": versions(), "options": options}
         models = MODELS[:1] if self.quick else MODELS
         tiles = list(_tiles())[::8] if self.quick else list(_tiles())
         sizes = list(_models())[::40] if self.quick else list(_models())

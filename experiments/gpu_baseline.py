@@ -26,6 +26,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from experiments.files import check_replaceable, options_of
 from experiments.gpu_meters import COUNTED, NotMeasured, open_meter
 from experiments.gpu_training import Job, measure, measure_peak
 from ttjax.cli import exit_status
@@ -78,10 +79,14 @@ class GpuBaseline:
         flows = self._checked()
         target = check_file(self.out / "gpu_baseline.json") if self.json is None else self.json
         corpus = load_corpus(self.data, notify=out.say)
+        options = options_of(self, corpus)
+        # Also where --json names another file: the picture is beside this one.
+        check_replaceable(self.out / "gpu_baseline.json", options)
         sentences = len(corpus.train)
         if self.steps > sentences:
             raise UserError(f"--steps: expected at most {sentences}, the training sentences: lower it")
         result: dict[str, Any] = {
+            "options": options,
             "preset": self.preset,
             "data": {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest},
             "sentences": sentences,

@@ -1,28 +1,25 @@
-"""What the studies of accuracy share: options of their trainings, rows of scores, files that keep their rows.
+"""What the studies of accuracy share: options of their trainings, and rows of scores.
 
-The trainings themselves are in ``processes``.
+The trainings themselves are in ``processes``, the files that keep the rows in ``files``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.files import Row
 from experiments.processes import Job, Result, finished, log_of, other_code, train_all
-from ttjax.checkpoint import ABSENT
 from ttjax.config import ModelConfig, preset
 from ttjax.data import Corpus
 from ttjax.errors import UserError
-from ttjax.output import Output, user_cache, write_json
+from ttjax.output import Output, user_cache
 from ttjax.picture import save, subplots
 from ttjax.recipe import Recipe
-
-Row = dict[str, Any]
 
 
 class Trained(NamedTuple):
@@ -177,66 +174,6 @@ def mean(values: Sequence[float]) -> float:
 
 def extent(values: Sequence[float]) -> list[float]:
     return [round(min(values), 4), round(max(values), 4)]
-
-
-class RowFile:
-    """A JSON file of rows that later runs of a study add to; ``keys`` and the recipe tell its rows apart.
-
-    Raises:
-        UserError: the file that is there isn't one of rows, or they were trained on other data than
-            ``corpus`` or on another number of its sentences.
-    """
-
-    def __init__(self, path: Path, keys: tuple[str, ...], corpus: Corpus, limit: int | None) -> None:
-        self._path, self._keys, self._corpus, self._limit = path, keys, corpus, limit
-        self.rows()
-
-    def rows(self) -> list[Row]:
-        """All rows that the file has now, in the order of their keys."""
-        if not self._path.exists():
-            return []
-        try:
-            rows = json.loads(self._path.read_text(encoding="utf-8"))
-            if not isinstance(rows, list):
-                raise TypeError
-            found = {(row["data"]["digest"], row["data"]["train_sentences"]) for row in rows}
-            rows.sort(key=self._key)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{self._path}: expected rows of a study, can't read them: remove the file"
-            ) from error
-        sentences = len(self._corpus.train[: self._limit])
-        if found - {(self._corpus.digest, sentences)}:
-            raise UserError(
-                f"{self._path}: expected rows of {sentences} training sentences of {self._corpus.name}, found"
-                " rows of other data: choose another --out"
-            )
-        return rows
-
-    def add(self, rows: Sequence[Row], out: Output) -> list[Row]:
-        """Write ``rows`` in place of those of the same keys, beside all others; returns all of them.
-
-        The others are read again: in the hours of a study another may have added to the file.
-        """
-        new = {self._key(row): row for row in rows}
-        kept = [row for row in self.rows() if self._key(row) not in new]
-        both = sorted([*kept, *new.values()], key=self._key)
-        write_json(self._path, both)
-        out.say(f"written: {self._path}")
-        return both
-
-    def _key(self, row: Row) -> tuple[Any, ...]:
-        return (*(row[key] for key in self._keys), recipe_changes(row))
-
-
-def recipe_changes(row: Row) -> str:
-    """What the recipe of a row has other than the default for its format, as ``--recipe`` takes it; often "".
-
-    A field that was not there yet when the row was written has the value that it meant.
-    """
-    default = dataclasses.asdict(Recipe().written_out(row["format"]))
-    found = {**ABSENT["recipe"], **row["recipe"], "seed": default["seed"]}
-    return " ".join(f"{name}={found[name]}" for name, value in default.items() if found[name] != value)
 
 
 def draw(path: Path, panels: int, fill: Callable[[Any], None]) -> None:

@@ -16,6 +16,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
+from experiments.files import check_replaceable, options_of
 from experiments.processes import Job, other_code
 from experiments.runs import RunOptions, extent, mean
 from fpga_bridge.cli import main as fpga_bridge
@@ -60,16 +61,19 @@ class TrainOnKernel:
         check_results_folder(self.out)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"--seeds: expected different numbers, found {' '.join(map(str, self.seeds))}")
-        options = RunOptions(self.seeds, (f"epochs={self.epochs}",), self.data, self.limit)
+        corpus = load_corpus(self.data, notify=out.say)
+        options = options_of(self, corpus)
+        check_replaceable(self.out / f"{NAME}.json", options)
+        trainings = RunOptions(self.seeds, (f"epochs={self.epochs}",), self.data, self.limit)
         # What `fpga-bridge train` makes of these: another recipe, model or corpus is another job.
-        jobs = options.jobs_for(self.preset, load_corpus(self.data, notify=out.say))
+        jobs = trainings.jobs_for(self.preset, corpus)
         done = [folder for job in jobs if _done(folder := self._folder(job))]
         by = other_code(_result(folder)["commit"] for folder in done)
         out.say(f"trainings: {len(jobs)}, of which {len(done)} are done{by}")
         folders = [self._trained(job) for job in jobs]
         found = [_result(folder) for folder in folders]
         write_atomically((folders[0] / f"{NAME}.png").read_bytes(), self.out / f"{NAME}.png")
-        summary = summarised(found)
+        summary = {"options": options, **summarised(found)}
         write_json(self.out / f"{NAME}.json", summary)
         out.console.print(table(summary))
         out.say(f"written: {self.out / NAME}.json, {self.out / NAME}.png")

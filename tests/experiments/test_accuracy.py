@@ -13,6 +13,7 @@ import pytest
 from experiments import ablation, accuracy, runs
 from experiments.ablation import VARIANTS, Ablation
 from experiments.accuracy import Accuracy
+from experiments.files import RowFile, recipe_changes
 from experiments.processes import Job
 from experiments.runs import RunOptions
 from ttjax.costs import model_costs
@@ -145,7 +146,7 @@ def test_rows_of_two_recipes_stand_side_by_side(
     names = [f"accuracy{of}.json" for of in ("", "_by_epoch", "_by_rank")]
     for rows in (read(tmp_path / name) for name in names):
         assert [row["recipe"]["recombine"] for row in rows] == [0.25, 0.0]
-        assert [runs.recipe_changes(row) for row in rows] == [
+        assert [recipe_changes(row) for row in rows] == [
             "epochs=2 warm_up=1.0",
             "epochs=2 warm_up=1.0 recombine=0.0",
         ]
@@ -160,7 +161,7 @@ def test_rows_of_two_recipes_stand_side_by_side(
 
 def test_two_studies_at_once_keep_each_others_rows(tmp_path: Path) -> None:
     data = {"digest": CORPUS.digest, "train_sentences": len(CORPUS.train)}
-    both = [runs.RowFile(tmp_path / "rows.json", ("preset",), CORPUS, None) for _ in range(2)]
+    both = [RowFile(tmp_path / "rows.json", ("preset",), CORPUS, None) for _ in range(2)]
     for name, file in zip(("enc4", "enc2"), both, strict=True):
         recipe = dataclasses.asdict(Recipe())
         file.add([{"preset": name, "format": "tt", "data": data, "recipe": recipe}], Output(None))
@@ -170,7 +171,7 @@ def test_two_studies_at_once_keep_each_others_rows(tmp_path: Path) -> None:
 def test_a_formats_own_peak_is_no_change_of_the_recipe() -> None:
     for form in ("tt", "dense"):
         (job,) = RunOptions(seeds=(0,)).jobs_for("tiny", CORPUS, {"format": form})
-        assert runs.recipe_changes(runs.describe([invented(job)])) == ""
+        assert recipe_changes(runs.describe([invented(job)])) == ""
 
 
 @pytest.mark.usefixtures("trained", "undrawn")
@@ -207,7 +208,7 @@ def test_an_ablation_is_written_when_a_variant_fails(
     failing[:] = ["no exchanged values, seed 1"]
     with pytest.raises(UserError, match="1 of 9 trainings failed"):
         dataclasses.replace(study, options=options(runs=tmp_path / "again")).run()
-    found = [row["variant"] for row in read(tmp_path / "ablation.json")]
+    found = [row["variant"] for row in read(tmp_path / "ablation.json")["rows"]]
     assert found == ["full recipe", "no word dropout"]
 
 
@@ -246,7 +247,7 @@ def test_an_ablation_compares_seed_by_seed(
 ) -> None:
     study = Ablation("tiny", variants=("no exchanged values", "no word dropout"), options=options())
     dataclasses.replace(study, out=tmp_path).run()
-    full, without, same = read(tmp_path / "ablation.json")
+    full, without, same = read(tmp_path / "ablation.json")["rows"]
     assert [full["variant"], without["variant"]] == ["full recipe", "no exchanged values"]
     assert full["intent_difference"] == same["intent_difference"] == 0
     # 5, 10 and 25 points less for the seeds 0, 1 and 4.
@@ -256,9 +257,10 @@ def test_an_ablation_compares_seed_by_seed(
     assert without["changes"] == {"exchange": 0.0} and "slot_f1" not in full
     assert (tmp_path / "ablation.png").stat().st_size > 1000
     so_already = options(recipe=("epochs=2", "word_dropout=0"), seeds=(0,))
-    dataclasses.replace(study, out=tmp_path, options=so_already).run()
+    (tmp_path / "so_already").mkdir()
+    dataclasses.replace(study, out=tmp_path / "so_already", options=so_already).run()
     assert "since the recipe is so already: no word dropout" in capsys.readouterr().out
-    assert len(read(tmp_path / "ablation.json")) == 2
+    assert len(read(tmp_path / "so_already" / "ablation.json")["rows"]) == 2
 
 
 def test_each_variant_changes_the_recipe_as_it_is() -> None:

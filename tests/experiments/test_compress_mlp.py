@@ -20,6 +20,7 @@ def test_a_short_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixt
         assert CompressMlp(tmp_path, ranks=(8,), epochs=2).run() == 0
     result = json.loads((tmp_path / "compress_mlp.json").read_text())
     (row,) = result["tensor"]
+    assert result["options"] == {"ranks": [8], "epochs": 2, "seed": 0}
     assert result["data"]["synthetic"] and "synthetic" in capsys.readouterr().out
     assert row["parameters"] < result["dense"]["parameters"] / 30
     assert result["dense"]["accuracy"] > 0.3 and 0 < row["relative_error"] < 1

@@ -84,7 +84,9 @@ def test_what_only_some_configurations_have_is_written_and_not_drawn(
     panels = []
     monkeypatch.setattr(gpu_baseline, "save", lambda figure, _: panels.extend(figure.axes))
     assert GpuBaseline("tiny", flows=("dense",), steps=2, data="travel", out=tmp_path).run() == 0
-    rows = json.loads((tmp_path / "gpu_baseline.json").read_text())["rows"]
+    found = json.loads((tmp_path / "gpu_baseline.json").read_text())
+    rows, options = found["rows"], found["options"]
+    assert (options["preset"], options["flows"], options["steps"]) == ("tiny", ["dense"], 2)
     (key,) = more
     assert [key in row for row in rows] == [True, False]
     assert [axes.get_ylabel() for axes in panels] == ["ms a step"]

@@ -80,8 +80,9 @@ def test_each_seed_is_trained_once_and_the_means_are_told(
 
 
 def test_another_training_is_not_taken_for_it(trained: list[int]) -> None:
-    for more in ([], ["--limit", "100"], ["--preset", "tiny"], []):
-        assert main(["--seeds", "3", *WHERE, *more]) == 0
+    for n, more in enumerate(([], ["--limit", "100"], ["--preset", "tiny"], [])):
+        Path(f"out{n}").mkdir()
+        assert main(["--seeds", "3", *WHERE, *more, "--out", f"out{n}"]) == 0
     assert trained == [3, 3, 3]
 
 

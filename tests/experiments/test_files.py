@@ -1,0 +1,89 @@
+"""The files of studies: no result is replaced by one of other options, and rows keep what they have."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.ablation import Ablation
+from experiments.compress_mlp import CompressMlp
+from experiments.cycle_sweep import CycleSweep
+from experiments.files import check_replaceable, options_of
+from experiments.gpu_baseline import GpuBaseline
+from experiments.runs import RunOptions
+from experiments.train_on_kernel import TrainOnKernel
+from ttjax.data import travel_corpus
+from ttjax.errors import UserError
+
+CORPUS = travel_corpus()
+
+
+def at(out: Path, name: str, options: Callable[..., RunOptions]) -> Any:
+    """A study of that name, as short as they get."""
+    variants = ("no warm-up",)
+    return {
+        "ablation": lambda: Ablation("tiny", variants=variants, options=options(seeds=(0,)), out=out),
+        "compress_mlp": lambda: CompressMlp(out, ranks=(4,), epochs=1),
+        "cycle_sweep": lambda: CycleSweep(out, quick=True),
+        "gpu_baseline": lambda: GpuBaseline("tiny", ("dense",), steps=2, rounds=1, data="travel", out=out),
+        "train_on_kernel": lambda: TrainOnKernel((0,), "tiny", 1, "travel", 10, out, out / "runs"),
+    }[name]()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("ablation", {"seeds": [0, 1]}, "--seeds 0; found one of --seeds 0 1: choose another --out"),
+        ("ablation", {"variants": ["a b", "c"]}, "--variants 'no warm-up'; found one of --variants 'a b' c:"),
+        ("ablation", {"data": "atis 1"}, "--data 'travel .synthetic.* .*'; found one of --data 'atis 1'"),
+        (
+            "compress_mlp",
+            {"epochs": 12, "ranks": [4, 8]},
+            "--ranks 4, --epochs 1; found one of --ranks 4 8, --e",
+        ),
+        ("cycle_sweep", {"quick": False}, "--quick True; found one of --quick False: choose another --out"),
+        (
+            "gpu_baseline",
+            {"preset": "enc2"},
+            "--preset tiny; found one of --preset enc2: choose",
+        ),
+        ("train_on_kernel", {"limit": None}, "--limit 10; found one of --limit None: choose another --out"),
+    ],
+)
+def test_a_result_of_other_options_stays(
+    name: str, changes: dict[str, Any], message: str, options: Callable[..., RunOptions], tmp_path: Path
+) -> None:
+    """As the command refuses before any work: nothing else is there after it."""
+    study, file = at(tmp_path, name, options), tmp_path / f"{name}.json"
+    corpus = None if name in ("compress_mlp", "cycle_sweep") else CORPUS
+    text = json.dumps({"options": options_of(study, corpus) | changes})
+    file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        study.run()
+    assert list(tmp_path.iterdir()) == [file] and file.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "[1]", '{"options": 1}', '{"options": []}', "["])
+def test_a_file_that_tells_no_options_stays(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "cycle_sweep.json"
+    file.write_text(text)
+    with pytest.raises(
+        UserError, match=r"expected a result that tells its options, .*: choose another --out"
+    ):
+        CycleSweep(tmp_path).run()
+    assert file.read_text() == text
+
+
+def test_a_result_of_the_same_options_is_replaced(options: Callable[..., RunOptions], tmp_path: Path) -> None:
+    """Wherever its trainings are, and however many of them go at once."""
+    study, file = at(tmp_path, "ablation", options), tmp_path / "ablation.json"
+    check_replaceable(file, {})
+    file.write_text(json.dumps({"options": options_of(study, CORPUS), "rows": []}))
+    elsewhere = dataclasses.replace(study.options, runs=tmp_path / "others", data=None)
+    again = dataclasses.replace(study, options=elsewhere, out=tmp_path / "others")
+    check_replaceable(file, options_of(again, CORPUS))
