@@ -73,41 +73,58 @@ class EnergyMeter:
         """Does ``work`` over and over for at least so many seconds; each time it must wait for its result.
 
         Raises:
-            NotMeasured: the GPU has neither an energy counter nor a power reading.
+            NotMeasured: the GPU has neither an energy counter nor a power reading, or one of them failed
+                in the course of it.
         """
         try:
             before = self._counter()
         except self.library.NVMLError:
             return self._sampled(work, seconds)
-        rounds, elapsed = self._repeat(work, seconds)
-        return Energy(self._counter() - before, elapsed, rounds, "counter")
+        rounds, began, ended = self._repeat(work, seconds)
+        try:
+            joules = self._counter() - before
+        except self.library.NVMLError as error:
+            raise NotMeasured(f"the GPU's energy counter failed while it was read ({error})") from error
+        return Energy(joules, ended - began, rounds, "counter")
 
-    def _repeat(self, work: Callable[[], object], seconds: float) -> tuple[int, float]:
-        rounds, elapsed, began = 0, 0.0, self.clock()
-        while elapsed < seconds or not rounds:
+    def _repeat(self, work: Callable[[], object], seconds: float) -> tuple[int, float, float]:
+        """How often it was done, and when it began and ended."""
+        began = self.clock()
+        rounds, ended = 0, began
+        while ended - began < seconds or not rounds:
             work()
-            rounds, elapsed = rounds + 1, self.clock() - began
-        return rounds, elapsed
+            rounds, ended = rounds + 1, self.clock()
+        return rounds, began, ended
 
     def _sampled(self, work: Callable[[], object], seconds: float) -> Energy:
-        """Power samples of a thread of its own, integrated by trapezoids; one at each end."""
+        """Power samples of a thread of its own and one before and after, integrated by trapezoids.
+
+        From the begin of the work to its end: the samples around it are some way off.
+        """
         samples = [(self.clock(), self._power())]
-        done = threading.Event()
+        done, failed = threading.Event(), []
 
         def sample() -> None:
-            while not done.wait(SAMPLING_SECONDS):
-                samples.append((self.clock(), self._power()))
+            try:
+                while not done.wait(SAMPLING_SECONDS):
+                    samples.append((self.clock(), self._power()))
+            except NotMeasured as error:  # a thread's own goes nowhere
+                failed.append(error)
 
         thread = threading.Thread(target=sample, daemon=True)
         thread.start()
         try:
-            rounds, elapsed = self._repeat(work, seconds)
+            rounds, began, ended = self._repeat(work, seconds)
         finally:
             done.set()
             thread.join()
+        if failed:
+            raise NotMeasured(f"the GPU's power was not to be read all the time: {failed[0]}")
         samples.append((self.clock(), self._power()))
         times, watts = np.asarray(samples).T
-        return Energy(float(np.trapezoid(watts, times)), elapsed, rounds, "samples")
+        inside = np.concatenate(([began], times[(began < times) & (times < ended)], [ended]))
+        joules = np.trapezoid(np.interp(inside, times, watts), inside)
+        return Energy(float(joules), ended - began, rounds, "samples")
 
     def _counter(self) -> float:
         return 1e-3 * self.library.nvmlDeviceGetTotalEnergyConsumption(self.handle)
@@ -116,7 +133,7 @@ class EnergyMeter:
         try:
             return 1e-3 * self.library.nvmlDeviceGetPowerUsage(self.handle)
         except self.library.NVMLError as error:
-            raise NotMeasured(f"this GPU tells neither its energy nor its power ({error})") from error
+            raise NotMeasured(f"this GPU tells neither energy nor power ({error})") from error
 
 
 def open_meter() -> EnergyMeter:

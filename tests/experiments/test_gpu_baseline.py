@@ -89,7 +89,7 @@ def test_energy_is_power_over_time(source: str) -> None:
 
 def test_a_gpu_that_tells_nothing() -> None:
     nvml = Nvml(counts=False, power=False)
-    with pytest.raises(NotMeasured, match="neither its energy nor its power"):
+    with pytest.raises(NotMeasured, match="neither energy nor power"):
         meter_of(nvml).measure(nvml.work, seconds=1.0)
     assert nvml.now == 7.0, "it worked for nothing"
 
