@@ -106,10 +106,20 @@ class RowFile:
     def add(self, rows: Sequence[Row], out: Output) -> list[Row]:
         """Write ``rows`` in place of those of the same keys, beside all others; returns all of them.
 
-        The others are read again: in the hours of a study another may have added to the file.
+        A row of more seeds than the new one has is kept, and said to be. The others are read again: in the
+        hours of a study another may have added to the file.
         """
         new = {self._key(row): row for row in rows}
-        kept = [row for row in self.rows() if self._key(row) not in new]
+        kept = []
+        for row in self.rows():
+            key = self._key(row)
+            if key in new and len(row["seeds"]) > len(new[key]["seeds"]):
+                name = " ".join(map(str, key)).rstrip()
+                there, here = (_shown(of["seeds"]) for of in (row, new[key]))
+                out.say(f"kept: {name} of seeds {there}, this run has only {here}: choose another --out")
+                del new[key]
+            if key not in new:
+                kept.append(row)
         both = sorted([*kept, *new.values()], key=self._key)
         write_json(self._path, both)
         out.say(f"written: {self._path}")

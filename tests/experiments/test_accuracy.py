@@ -130,8 +130,15 @@ def test_other_models_add_rows_and_train_nothing_twice(
     trained.clear()
     capsys.readouterr()
     Accuracy(("epoch",), ("tt",), preset="tiny", options=options(seeds=(1,)), out=tmp_path).run()
-    assert "trainings: 1, of which 1 are done by other code than this (abc), in" in capsys.readouterr().out
-    assert trained == [] and read(tmp_path / "accuracy.json")[1]["seeds"] == [1]
+    said = capsys.readouterr().out
+    assert "trainings: 1, of which 1 are done by other code than this (abc), in" in said
+    # Of fewer seeds: the row of three is kept, with a word.
+    assert (
+        "kept: tiny tt epochs=2 warm_up=1.0 of seeds 0 1 4, this run has only 1: choose another --out" in said
+    )
+    assert trained == [] and read(tmp_path / "accuracy.json")[1] == tensor
+    Accuracy(("epoch",), ("tt",), preset="tiny", options=options(seeds=(1, 0, 4)), out=tmp_path).run()
+    assert read(tmp_path / "accuracy.json")[1]["seeds"] == [1, 0, 4]
 
 
 @pytest.mark.usefixtures("trained", "undrawn")
