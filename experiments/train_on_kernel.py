@@ -106,8 +106,18 @@ def _result(folder: Path) -> dict[str, Any]:
 
 
 def summarised(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Scores of each seed's trainings in %, the device's minus JAX's, and whether their means pass."""
-    first = found[0]
+    """Scores of each seed's trainings in %, the device's minus JAX's, and whether their means pass.
+
+    Raises:
+        UserError: the trainings are not of one kind, such as of other versions.
+    """
+    common, *others = map(_common, found)
+    for one, other in zip(found[1:], others, strict=True):
+        if differ := [name for name in common if common[name] != other[name]]:
+            raise UserError(
+                f"trainings with the seeds {found[0]['seed']} and {one['seed']}: expected the same"
+                f" {', '.join(differ)}, found different ones: train all anew, with another --runs"
+            )
     seeds = [
         {
             "seed": one["seed"],
@@ -122,11 +132,17 @@ def summarised(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     means: dict[str, Any] = {}
     for split in ("dev", "test"):
         points = {name: [seed["difference"][split][name] for seed in seeds] for name in SCORES}
-        means[split] = {name: round(mean(values), 4) for name, values in points.items()}
+        means[split] = {name: mean(values) for name, values in points.items()}
         means[split]["passed"] = passes(means[split])
         means[split] |= {f"{name}_range": extent(values) for name, values in points.items()}
-    same = ("preset", "data", "recipe", "config", "versions", "device", "simulated")
-    return {name: first[name] for name in same} | {"difference": means, "seeds": seeds}
+    return {**common, "difference": means, "seeds": seeds}
+
+
+def _common(one: dict[str, Any]) -> dict[str, Any]:
+    """What all seeds' trainings have in common: the recipe too, but for the seed."""
+    names = ("preset", "data", "recipe", "config", "versions", "device", "simulated")
+    common = {name: one[name] for name in names}
+    return common | {"recipe": {name: value for name, value in one["recipe"].items() if name != "seed"}}
 
 
 def table(summary: dict[str, Any]) -> Table:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from experiments import train_on_kernel
-from experiments.train_on_kernel import main
+from experiments.train_on_kernel import main, summarised
 from fpga_bridge.training.report import compared
+from ttjax.errors import UserError
 
 # Of both after the last epoch, by seed: intents and slots of dev, then of test.
 DEVICE = {3: (0.95, 0.90, 0.94, 0.91), 5: (0.96, 0.91, 0.95, 0.92)}
@@ -28,9 +29,8 @@ def results(seed: int) -> dict[str, Any]:
         [dict(zip(("intent_accuracy", "slot_f1"), scores[i : i + 2], strict=True)) for i in (0, 2)]
         for scores in (DEVICE[seed], JAX[seed])
     )
-    told: dict[str, Any] = {
-        name: name for name in ("preset", "data", "recipe", "config", "versions", "device")
-    }
+    told: dict[str, Any] = {name: name for name in ("preset", "data", "config", "device")}
+    told |= {"recipe": {"epochs": 10, "seed": seed}, "versions": {"jax": "1"}}
     told |= {"seed": seed, "commit": f"c{seed}", "simulated": True, "test": test, "jax": {"test": jax_test}}
     told["epochs"] = [{"epoch": 1, "dev": dev, "jax": {"dev": jax_dev}}]
     return told | {"compared": compared(told)}
@@ -71,6 +71,8 @@ def test_each_seed_is_trained_once_and_the_means_are_told(
     assert dev["intent_accuracy_range"] == pytest.approx([-0.5, 0.5])
     assert (test["slot_f1"], test["passed"]) == (pytest.approx(0.25), True)
     assert found["seeds"][0]["device"] == {"intent_accuracy": 94.0, "slot_f1": 91.0}
+    assert found["seeds"][0]["jax"] == {"intent_accuracy": 94.0, "slot_f1": 90.0}
+    assert (found["recipe"], found["versions"]) == ({"epochs": 10}, {"jax": "1"})
     assert Path("train_on_kernel.png").read_bytes() == b"picture of 3"
     lines = capsys.readouterr().out.splitlines()
     assert "trainings: 2, of which 0 are done" in lines
@@ -84,6 +86,15 @@ def test_another_training_is_not_taken_for_it(trained: list[int]) -> None:
         Path(f"out{n}").mkdir()
         assert main(["--seeds", "3", *WHERE, *more, "--out", f"out{n}"]) == 0
     assert trained == [3, 3, 3]
+
+
+@pytest.mark.parametrize("name", ["versions", "recipe", "config"])
+def test_a_mean_is_of_trainings_of_one_kind(name: str) -> None:
+    first, second = results(3), results(5)
+    assert summarised([first, second])["seeds"][1]["seed"] == 5
+    second[name] = {"jax": "2"}
+    with pytest.raises(UserError, match=f"with the seeds 3 and 5: expected the same {name}, found different"):
+        summarised([first, second])
 
 
 def test_a_mean_beyond_the_limit_does_not_pass(trained: list[int]) -> None:
