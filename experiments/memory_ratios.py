@@ -86,7 +86,7 @@ def _row(preset: str, plan: str, memory: MemoryMap) -> dict[str, Any]:
         "preset": preset,
         "plan": plan,
         "parameter_bytes": model_costs(memory.config).bytes,
-        "live_bytes": training_bytes(memory),
+        "allocated_bytes": training_bytes(memory),
         "occupied_bytes": count.bits // 8,
         "bram36": count.bram36,
         "uram": count.uram,
@@ -100,15 +100,15 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for column in ("params", "all bytes", "XLA", "blocks", "MB", "extra"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        live = row["live_bytes"]
+        allocated = row["allocated_bytes"]
         table.add_row(
             row["preset"],
             row["plan"],
             f"{row['dense_parameter_bytes'] / row['parameter_bytes']:.1f}×",
-            f"{row['dense_live_bytes'] / live:.1f}×",
-            f"{row['dense_xla_bytes'] / live:.1f}×",
+            f"{row['dense_live_bytes'] / allocated:.1f}×",
+            f"{row['dense_xla_bytes'] / allocated:.1f}×",
             f"{row['dense_live_bytes'] / row['occupied_bytes']:.1f}×",
-            f"{live / MEGABYTE:.2f}",
+            f"{allocated / MEGABYTE:.2f}",
             f"{100 * row['extra_multiplications'] / row['step_multiplications']:.0f} %",
         )
     table.title = (
@@ -125,7 +125,7 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
     width = 0.8 / len(plans)
     for n, plan in enumerate(plans):
         of_plan = [row for row in rows if row["plan"] == plan]
-        ratios = [row["dense_live_bytes"] / row["live_bytes"] for row in of_plan]
+        ratios = [row["dense_live_bytes"] / row["allocated_bytes"] for row in of_plan]
         places = [i + (n - (len(plans) - 1) / 2) * width for i in range(len(of_plan))]
         bars = axes.bar(places, ratios, width, label=plan)
         axes.bar_label(bars, fmt="%.0f×", fontsize=8)
