@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ MINUTES = 1.0
 
 WORDS = 512  # inputs: the special words, which are never set, and the most frequent others
 WIDTHS = (512, 512, 512)
+# Of a hidden layer's kernel; a train cut to a higher rank has this one.
+LARGEST_RANK = max(min(layer) for layer in pairwise((WORDS, *WIDTHS)))
 BATCH = 50
 LEARNING_RATE = 3e-3  # Adam's; falls to 0 along a cosine
 # Of the epochs, after conversion.
@@ -80,8 +83,11 @@ class CompressMlp:
         out = Output(None)
         if self.epochs < 1:
             raise UserError(f"--epochs: expected a whole number from 1 up, found {self.epochs}")
-        if not self.ranks or min(self.ranks) < 1:
-            raise UserError(f"--ranks: expected whole numbers from 1 up, found {self.ranks}")
+        if not self.ranks or min(self.ranks) < 1 or max(self.ranks) > LARGEST_RANK:
+            raise UserError(
+                f"--ranks: expected whole numbers from 1 to {LARGEST_RANK}, which is full rank, found"
+                f" {self.ranks}"
+            )
         check_results_folder(self.out)
         options = options_of(self)
         check_replaceable(self.out / "compress_mlp.json", options)
