@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
+from fpga_bridge.device import StepResult, Trace
 from fpga_bridge.devices.host import (
     LOAD,
     LOSSES_PER_EXAMPLE,
@@ -39,7 +40,7 @@ from fpga_bridge.devices.xrt_sensors import EnergyMeter, Sensors, is_simulated, 
 from fpga_bridge.kernel.interface import Argument, arguments
 from fpga_bridge.memory.layout import HASH_WORDS
 from fpga_bridge.program.manifest import KEEP
-from ttjax import ModelConfig, UserError
+from ttjax import Batch, ModelConfig, Params, UserError
 
 # Runs in flight: the next one's examples are written while this one runs.
 _SLOTS = 2
@@ -109,6 +110,18 @@ class XrtDevice(KernelDevice):
             results = self._buffer("results", n_results)
             self._slots.append(_Slot(examples, results, self._new_run(examples, results)))
         self._check_layout()
+
+    def load(self, params: Params) -> None:
+        """As of every device; no other thread's call comes between writing and reading back."""
+        with self._lock:
+            super().load(params)
+
+    def step(
+        self, batch: Batch, rate: float, *, trace: bool = False, overrides: Trace | None = None
+    ) -> StepResult:
+        """As of every device; no other thread's call comes between the step and what is read of it."""
+        with self._lock:
+            return super().step(batch, rate, trace=trace, overrides=overrides)
 
     def sensors(self) -> Sensors:
         """Clock, temperature and power as the card reports them now; None where it doesn't."""
