@@ -32,7 +32,8 @@ class CsimDevice(KernelDevice):
 
     def __init__(self, config: ModelConfig, library: Path | None = None) -> None:
         super().__init__(config)
-        self._library = _load(library if library is not None else build_kernel(self.manifest))
+        library = library if library is not None else build_kernel(self.manifest)
+        self._library = _load(library)
         self._check_layout(library)
 
     def trips(self) -> np.ndarray:
@@ -64,7 +65,7 @@ class CsimDevice(KernelDevice):
         self._library.ttfpga_csim_run(command, n, *pointers)
         check_status(float(results[0]))
 
-    def _check_layout(self, library: Path | None) -> None:
+    def _check_layout(self, library: Path) -> None:
         found = np.ctypeslib.as_array(self._library.ttfpga_csim_layout_hash(), (HASH_WORDS,))
         same = np.array_equal(found, self.manifest.layout.hash)
         same = same and self._library.ttfpga_csim_image_words() == self.manifest.layout.image_words

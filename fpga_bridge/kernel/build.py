@@ -49,9 +49,12 @@ def cache_folder() -> Path:
 
 
 def kernel_sources() -> dict[str, str]:
-    """Text of every kernel source by its path below the kernel's folder."""
+    """Text of every kernel source by its path below the kernel's folder.
+
+    The generated header is none of them: one that lies there is of the config it was written for.
+    """
     folder = kernel_folder()
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".hpp", ".cpp"))
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".hpp", ".cpp") and p.name != HEADER_NAME)
     return {str(p.relative_to(folder)): p.read_text() for p in files}
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
+from fpga_bridge.devices import csim
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.kernel import build
 from fpga_bridge.kernel.build import (
     build_kernel,
     cache_folder,
     find_compiler,
+    kernel_folder,
     kernel_sources,
     write_atomically,
 )
+from fpga_bridge.kernel.header import HEADER_NAME
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
 from ttjax import UserError
@@ -78,6 +82,28 @@ def test_one_content_is_built_once_and_any_change_is_built_again(
     assert build_kernel(MANIFEST) != first
     assert len(runs) == 3
     assert len(built(cache)) == 3
+
+
+def test_a_header_left_among_the_sources_is_not_built_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `fpga-bridge build --to hls` leaves one: the config's own is taken, and so the library built before."""
+    built_before = build_kernel(MANIFEST)
+    folder = shutil.copytree(kernel_folder(), tmp_path / "hls")
+    (folder / HEADER_NAME).write_text("// of another config\n")
+    monkeypatch.setattr(build, "kernel_folder", lambda: folder)
+    assert build_kernel(MANIFEST) == built_before
+
+
+def test_a_kernel_of_the_same_shapes_and_another_epsilon_is_stale_by_its_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the layout's hash tells the two apart; a kernel that was looked up is named too."""
+    library, other = build_kernel(MANIFEST), TINY.replace(norm_eps=1e-3)
+    monkeypatch.setattr(csim, "build_kernel", lambda manifest: library)
+    for given in (library, None):
+        with pytest.raises(UserError, match=f"stale kernel: {library} was built for another configuration"):
+            CsimDevice(other, given)
 
 
 def test_builds_at_the_same_time_leave_one_whole_library(cache: Path) -> None:
