@@ -1,6 +1,6 @@
 """What the runtime's exceptions mean and what to do about them, as one line each.
 
-XRT reports through texts of its own; they are quoted, never relied on for more than a better advice.
+XRT's texts are quoted, and relied on only for better advice and to tell a missing device from a broken one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fpga_bridge.device import MissingXrt
+from fpga_bridge.devices.xrt_sensors import is_simulated
 from fpga_bridge.kernel.interface import (
     COMPUTE_UNIT,
     KERNEL,
@@ -21,18 +22,25 @@ from ttjax import UserError
 
 # As which pyxrt, the vendor's or ours, hands on what XRT throws.
 _OF_XRT = (RuntimeError, OSError, ValueError)
+# XRT says "No such device with index '0'" and "No such device '0000:17:00.1'", our simulated cards "no card".
+_ABSENT = ("no such device", "no card")
 _BUSY = ("busy", "resource temporarily", "exclusive", "in use", "operation not permitted")
 _WRONG_PLATFORM = ("interface uuid", "shell", "vbnv", "platform", "dsa")
 
 
 @contextmanager
-def opening(address: str) -> Iterator[None]:
-    """Around the opening of a device."""
+def opening(pyxrt: Any, address: str) -> Iterator[None]:
+    """Around the opening of a device: one that is there and can't be opened is not a missing one."""
     try:
         yield
     except (*_OF_XRT, IndexError) as error:
-        raise MissingXrt(
-            f"no device xrt:{address}: {_text(error)}; `xbutil examine` lists the cards that XRT sees, by BDF"
+        text = _text(error)
+        if isinstance(error, IndexError) or _says(text, _ABSENT) or _beyond_simulated(pyxrt, address):
+            raise MissingXrt(
+                f"no device xrt:{address}: {text}; `xbutil examine` lists the cards that XRT sees, by BDF"
+            ) from None
+        raise UserError(
+            f"can't open xrt:{address}: {text}; see `dmesg`, and in `xbutil examine` whether the card is ready"
         ) from None
 
 
@@ -196,6 +204,11 @@ def memory_differs(name: str, word: int, written: int, found: int) -> UserError:
         " lost sync or a flipped bit in device memory; reset the card (`xbutil reset`), if it stays the card"
         " is faulty"
     )
+
+
+def _beyond_simulated(pyxrt: Any, address: str) -> bool:
+    """Whether that is an index after the last simulated card's: of these XRT says only that it can't open."""
+    return is_simulated(pyxrt) and address.isdigit() and int(address) >= pyxrt.enumerate_devices()
 
 
 def _text(error: BaseException) -> str:

@@ -48,7 +48,7 @@ def open_card(pyxrt: Any, address: str, xclbin: Path) -> Card:
         UserError: no such device or file, the wrong shell, platform or kernel, a busy card.
     """
     check_xclbin_file(xclbin)
-    with opening(address):
+    with opening(pyxrt, address):
         # XRT compares a BDF as text, which it writes in small letters.
         device = pyxrt.device(int(address) if address.isdigit() else address.lower())
     shell = information(pyxrt, device, "name") or "a device without a name"

@@ -146,7 +146,12 @@ def test_threads_take_turns(csim: CsimDevice, xclbin: Path) -> None:
     [
         (
             {"refuse": {"device": RuntimeError("Could not open device with index '0'")}},
-            "no device xrt:0: Could",
+            "can't open xrt:0: Could",
+        ),
+        ({"refuse": {"device": OSError(13, "Permission denied")}}, "can't open xrt:0: .*Permission denied"),
+        (
+            {"refuse": {"device": RuntimeError(" No such device with index '0'")}},
+            "no device xrt:0: No such device",
         ),
         (
             {"shell": "xilinx_u280_xdma_201920_3"},
@@ -188,6 +193,18 @@ def test_what_is_wrong_at_opening_is_one_line_that_says_what_to_do(
         opened(Card(TINY, **changes), xclbin, timeout_s=0.2)
     assert "\n" not in str(caught.value)
     assert ";" in str(caught.value), "no remedy"
+    assert isinstance(caught.value, MissingXrt) is message.startswith("no device xrt")
+
+
+def test_only_an_index_beyond_the_simulated_cards_is_a_missing_device(xclbin: Path) -> None:
+    """XRT says the same of a simulated card that is not there as of one that can't be opened."""
+    module = make_pyxrt(Card(TINY, refuse={"device": RuntimeError("Could not open device with index")}))
+    for cards, error in ((None, UserError), (3, UserError), (2, MissingXrt)):
+        module.ttfpga_simulated = cards is not None
+        module.enumerate_devices = lambda cards=cards: cards
+        with pytest.raises(UserError, match="xrt:2: Could not open") as caught:
+            XrtDevice(TINY, "2", xclbin, pyxrt=module)
+        assert type(caught.value) is error
 
 
 def test_an_xclbin_of_another_configuration_is_stale(xclbin: Path) -> None:
