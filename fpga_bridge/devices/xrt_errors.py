@@ -40,7 +40,7 @@ def opening(pyxrt: Any, address: str) -> Iterator[None]:
                 f"no device xrt:{address}: {text}; `xbutil examine` lists the cards that XRT sees, by BDF"
             ) from None
         raise UserError(
-            f"can't open xrt:{address}: {text}; see `dmesg`, and in `xbutil examine` whether the card is ready"
+            f"can't open xrt:{address}: {text}; see `dmesg`, and by `xbutil examine` whether it is ready"
         ) from None
 
 

@@ -12,7 +12,16 @@ import pytest
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.xrt import XrtDevice
 from tests.fpga_bridge.fake_pyxrt import Card, make_pyxrt
-from tests.fpga_bridge.samples import RATE, TINY, differing, one_of, random_params, rates, same_bits, sentences
+from tests.fpga_bridge.samples import (
+    RATE,
+    TINY,
+    differing,
+    one_of,
+    random_params,
+    rates,
+    same_bits,
+    sentences,
+)
 from ttjax import flatten
 
 # A thread that must wait for its turn is still there after so long; one that need not has long ended.

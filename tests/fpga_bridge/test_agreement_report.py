@@ -1,0 +1,89 @@
+"""What is told of a comparison: cells of the table, the drift, the JSON, from reports made by hand."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fpga_bridge.agreement.criterion import Comparison, Criterion
+from fpga_bridge.agreement.lockstep import Report
+from fpga_bridge.agreement.report import keep_arrays, stage_table, summary, to_json
+
+
+def point(
+    device: float | None, jax: float | None, *, excess: float = 0.1, kind: str = "value", agree: bool = True
+) -> Comparison:
+    """Of one stage and its first step; without errors, a point that could not be compared."""
+    reason = "" if agree else "beyond tolerance" if device is not None else "missing from JAX"
+    return Comparison(
+        0, "p", kind, "stage", (2,), agree, reason, device_error=device, jax_error=jax, excess=excess
+    )
+
+
+def report(*comparisons: Comparison, **fields: Any) -> Report:
+    return Report("free", Criterion(), [*comparisons], [(2.0, 3.0)], 1.5, **fields)
+
+
+def cells(*comparisons: Comparison) -> list[str]:
+    """The one row of the table, without the stage's name."""
+    row = [[*column.cells] for column in stage_table(report(*comparisons)).columns[1:]]
+    return [str(cell) for (cell,) in row]
+
+
+def test_a_cell_is_the_devices_worst_error_and_how_often_it_is_jaxs_own_there() -> None:
+    """Not the error that uses most of what it is allowed."""
+    small, large = point(1e-7, 5e-8, excess=0.9), point(4e-6, 2e-6, excess=0.1)
+    for points in ((small, large), (large, small)):
+        assert cells(*points) == ["4.0e-06 2.0×", "", "", ""]
+    assert cells(point(3e-7, 6e-7, kind="updated"))[3] == "3.0e-07 0.5×"
+    assert cells(point(3e-7, 0.0)) == ["3.0e-07", "", "", ""]
+
+
+def test_a_cell_is_noise_only_where_there_is_nothing_else() -> None:
+    noise = point(0.5, 0.25)
+    assert cells(noise)[0] == "noise 2.0×"
+    assert cells(noise, point(4e-6, 2e-6))[0] == "4.0e-06 2.0×"
+
+
+def test_a_cell_shows_the_first_disagreement_before_any_larger_error() -> None:
+    first, agreeing = point(2e-6, 1e-6, agree=False), point(4e-6, 2e-6)
+    assert cells(agreeing, first, point(3e-6, 1e-6, agree=False))[0] == "[red]2.0e-06 2.0×[/red]"
+    assert cells(agreeing, point(None, None, agree=False))[0] == "[red]missing from JAX[/red]"
+    assert cells(point(0.5, 0.25, agree=False))[0] == "[red]5.0e-01 2.0×[/red]"
+
+
+def test_the_drift_names_each_sides_own_error() -> None:
+    """Of the parameter that is furthest away, without those that are rounding noise."""
+    updated = [point(d, j, kind="updated") for d, j in ((1e-6, 5e-6), (3e-6, 2e-6), (0.9, 0.5))]
+    (line,) = (line for line in summary(report(*updated)) if line.startswith("drift"))
+    assert line == "drift after 1 steps, worst parameter: device 3.0e-06, JAX 5.0e-06"
+
+
+@pytest.mark.parametrize("same_bits", [True, False, None])
+def test_the_json_says_whose_loss_is_whose_and_what_the_untraced_steps_ended_in(
+    same_bits: bool | None,
+) -> None:
+    found = to_json(report(point(1e-7, 1e-7), same_bits=same_bits))
+    assert found["losses"] == [{"device": 2.0, "jax": 3.0}]
+    assert found["same_bits_untraced"] is same_bits
+
+
+def test_only_the_arrays_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By NumPy 2.0 too, which takes every keyword for an array's name."""
+    savez = np.savez_compressed
+
+    def of_numpy_2_0(file: Any, **arrays: Any) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w") as member:
+                    np.lib.format.write_array(member, np.asanyarray(array))
+
+    for save in (savez, of_numpy_2_0):
+        monkeypatch.setattr(np, "savez_compressed", save)
+        keep_arrays({"device": {"loss": np.ones(2, np.float32)}, "jax": {}}, tmp_path / "kept.npz")
+        with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
+            assert [*arrays] == ["device/loss"]
