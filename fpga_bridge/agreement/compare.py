@@ -30,11 +30,14 @@ NOISE = 1e-12
 
 @dataclass(frozen=True)
 class Course:
-    """What one device made of the steps. ``states`` holds parameters by name after each marked step."""
+    """What one device made of the steps. ``states`` holds parameters by name after each marked step.
+
+    ms_per_step: None where nobody asked for it.
+    """
 
     losses: np.ndarray
     states: dict[int, dict[str, np.ndarray]]
-    ms_per_step: float
+    ms_per_step: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,13 @@ def jax_course(
     rate: float,
     on: Any,
     dtype: type[np.floating] = np.float32,
+    *,
+    timed: bool = True,
 ) -> Course:
-    """The jitted step of ``ttjax`` on one of JAX's devices, matrix products at the highest precision."""
+    """The jitted step of ``ttjax`` on one of JAX's devices, matrix products at the highest precision.
+
+    timed: whether to run the steps a second time, for their time alone.
+    """
     optimizer = _sgd(float(np.float32(rate)))
     n = len(np.asarray(batch.length))
     marks = set(marked_steps(n))
@@ -103,6 +111,8 @@ def jax_course(
                 states[step] = {name: np.asarray(leaf) for name, leaf in flatten(held).items()}
 
         losses = np.array([float(loss) for loss in run(keep_marked)])
+        if not timed:
+            return Course(losses, states)
         # Compiled by now: the second run is the step's own time.
         began = time.perf_counter()
         run(lambda step, held: None)

@@ -20,6 +20,7 @@ from fpga_bridge.agreement.compare import Course, Finding, jax_course, judge, ke
 from fpga_bridge.cli.cosim import check_run, draw_sentences
 from fpga_bridge.device import MissingXrt
 from fpga_bridge.devices.by_name import check_name, open_device
+from fpga_bridge.devices.xrt_open import check_xclbin_file
 from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
@@ -77,6 +78,8 @@ class Compare:
         check_run(self.steps, self.rate, self.seed, self.timeout)
         if self.xclbin is not None and not any(name.startswith("xrt:") for name in self.devices):
             raise UserError("--xclbin is a card's program: expected an xrt: among --devices, found none")
+        if self.xclbin is not None:
+            check_xclbin_file(self.xclbin)
         if len(set(self.devices)) != len(self.devices) or not self.devices:
             raise UserError(f"--devices: expected each once, found {' '.join(self.devices) or 'none'}")
         corpus = load_corpus(self.data, notify=out.say)
@@ -85,7 +88,8 @@ class Compare:
         params = init_params(jax.random.key(self.seed), config)
         findings, kernels = [], []
         with out.console.status("float64 evaluation") as status:
-            truth = jax_course(config, params, batch, self.rate, jax.devices("cpu")[0], np.float64)
+            cpu = jax.devices("cpu")[0]
+            truth = jax_course(config, params, batch, self.rate, cpu, np.float64, timed=False)
             _check_truth(truth)
             for name in self.devices:
                 status.update(name)

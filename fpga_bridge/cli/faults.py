@@ -25,7 +25,7 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Faults:
-    """Prove that the agreement check can fail: plant each known fault, see it named at its first point.
+    """Prove that the agreement check can fail: plant each known fault, see it named where it must be.
 
     Exit status 0: every fault was found where it must be. 1: one was not.
 
@@ -65,12 +65,16 @@ class Faults:
         for fault in track(FAULTS.values(), "planting faults", console=out.console, transient=True):
             report = plant(fault, config, batch)
             first = report.first_divergence
-            found = None if first is None else first.name
-            right = found == fault.first_point(config.n_blocks)
+            step, found = (None, None) if first is None else (first.step, first.name)
+            expected = fault.first_point(config.n_blocks)
+            right = (step, found) == (fault.step, expected)
             table.add_row(
-                fault.name, fault.first_point(config.n_blocks), found, "found" if right else "MISSED"
+                fault.name,
+                f"step {fault.step}, {expected}",
+                "nowhere" if found is None else f"step {step}, {found}",
+                "found" if right else "MISSED",
             )
-            findings.append({"fault": fault.name, "found_at": found, "right": right})
+            findings.append({"fault": fault.name, "found_at": found, "step": step, "right": right})
         out.console.print(table)
         missed = sum(not finding["right"] for finding in findings)
         out.say(f"{len(findings) - missed} of {len(findings)} faults found at the right first point")
