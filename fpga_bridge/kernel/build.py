@@ -59,12 +59,12 @@ def kernel_sources() -> dict[str, str]:
 
 
 def find_compiler() -> str:
-    """Path of $CXX, by default g++.
+    """Path of $CXX, by default and where that is empty g++.
 
     Raises:
         UserError: there is none.
     """
-    name = os.environ.get("CXX", "g++")
+    name = os.environ.get("CXX") or "g++"
     compiler = shutil.which(name)
     if compiler is None:
         raise UserError(

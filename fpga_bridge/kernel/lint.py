@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from fpga_bridge.kernel.build import find_compiler
 from fpga_bridge.kernel.lint_calls import Calls
 from fpga_bridge.kernel.lint_rules import ALLOWED_STD, RULES, Finding
 from fpga_bridge.kernel.lint_tree import Tree
@@ -80,9 +81,15 @@ def load_libclang() -> ModuleType:
 
 
 def _compiler_headers() -> str:
-    """The folder of gcc's own headers (stddef.h and the like), which the libclang package lacks."""
-    command = ["g++", "-print-file-name=include"]
+    """The folder of the compiler's own headers (stddef.h and the like), which the libclang package lacks."""
+    command = [find_compiler(), "-print-file-name=include"]
     try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        raise UserError("lint needs g++ and its headers: install g++") from None
+        found = ""
+    if not found:
+        raise UserError(
+            f"lint needs a C++ compiler's headers: {command[0]} doesn't say where they are; install g++, or"
+            " name another compiler in $CXX"
+        )
+    return found

@@ -87,7 +87,7 @@ def test_one_content_is_built_once_and_any_change_is_built_again(
 def test_a_header_left_among_the_sources_is_not_built_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `fpga-bridge build --to hls` leaves one: the config's own is taken, as in the library built before."""
+    """As `fpga-bridge build --to hls` leaves one: the config's own is taken, as it was before."""
     built_before = build_kernel(MANIFEST)
     folder = shutil.copytree(kernel_folder(), tmp_path / "hls")
     (folder / HEADER_NAME).write_text("// of another config\n")
@@ -189,6 +189,8 @@ def test_the_compiler_is_gxx_unless_cxx_names_another(
 ) -> None:
     compiler = find_compiler()
     monkeypatch.delenv("CXX", raising=False)
+    assert Path(find_compiler()).name == "g++"
+    monkeypatch.setenv("CXX", "")
     assert Path(find_compiler()).name == "g++"
     link = tmp_path / "my-compiler"
     link.symlink_to(compiler)
