@@ -63,12 +63,12 @@ def import_pyxrt() -> ModuleType:
     with _importing:
         try:
             return importlib.import_module("pyxrt")
-        except ModuleNotFoundError:
-            pass
         except ImportError as error:
-            raise UserError(
-                f"the installed pyxrt can't be imported ({error}): source XRT's setup.sh"
-            ) from None
+            # What an installed pyxrt itself lacks is no reason to run on a simulated card instead.
+            if not (isinstance(error, ModuleNotFoundError) and error.name == "pyxrt"):
+                raise UserError(
+                    f"the installed pyxrt can't be imported ({error}): source XRT's setup.sh"
+                ) from None
         folder = simulated_xrt()
         binding = build_binding()
         # Python's copy of the environment and the process's are both what the runtime may read.
