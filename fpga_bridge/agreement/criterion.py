@@ -32,7 +32,7 @@ class Criterion:
     not at half of them. The multiple covers another order of summation.
 
     scale: |truth| or, where that is larger, for a parameter's gradient the norm of the gradient that enters
-    its layer, for an updated parameter that times the learning rate. A sum can cancel (the gradient of a
+    its layer, for an updated parameter that times |learning rate|. A sum can cancel (the gradient of a
     key's bias is zero in exact arithmetic); its rounding is that of its terms.
 
     Raises:
@@ -179,7 +179,7 @@ def _judge(
         if c.kind == "value_gradient" and c.name in norms:
             entering[c.stage] = max(norms[c.name], entering.get(c.stage, 0.0))
     typical = {kind: median(of_kind) for kind, of_kind in errors.items()}
-    share = {"parameter_gradient": 1.0, "updated": rate}
+    share = {"parameter_gradient": 1.0, "updated": abs(rate)}
     judged = []
     for c in measured:
         if c.device_error is not None and c.jax_error is not None:
