@@ -18,6 +18,8 @@ from fpga_bridge.program.manifest import make_manifest
 from ttjax import ModelConfig, UserError
 
 _ADDRESS = re.compile(r"\d+|([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
+# XRT takes an index in an unsigned 32-bit number.
+LARGEST_INDEX = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ def check_name(name: str) -> None:
         UserError: expected csim, xrt:INDEX or xrt:BDF.
     """
     kind, _, address = name.partition(":")
-    if name != "csim" and not (kind == "xrt" and _ADDRESS.fullmatch(address)):
+    fits = kind == "xrt" and _ADDRESS.fullmatch(address) is not None
+    if fits and address.isdigit():
+        fits = int(address) <= LARGEST_INDEX
+    if name != "csim" and not fits:
         raise UserError(
             f"unknown device {name!r}: expected csim, xrt:INDEX such as xrt:0, or xrt:BDF such as"
             " xrt:0000:17:00.1"

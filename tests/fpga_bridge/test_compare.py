@@ -60,7 +60,7 @@ def test_float32_devices_are_near_the_truth_and_not_on_it() -> None:
         assert finding.parameter_error is not None and 1e-9 < finding.parameter_error < 1e-5
         assert finding.loss_error is not None and 0 < finding.loss_error < 1e-4
         assert [*finding.drift] == [1, 2, 3, 4, 5]
-        assert finding.drift[5] == finding.parameter_error and course.ms_per_step > 0
+        assert finding.drift[5] == finding.parameter_error and course.ms_per_step
     exact = judge("truth", truth, truth)
     assert (exact.parameter_error, exact.loss_error) == (0.0, 0.0)
 
@@ -168,14 +168,15 @@ def test_a_gpu_has_its_row_where_jax_sees_one(
 def test_a_device_that_fails_is_not_absent_and_the_others_are_still_compared(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A compiler that builds nothing, and a card whose program is not there."""
-    monkeypatch.setitem(sys.modules, "pyxrt", make_pyxrt(Card(TINY)))
+    """A compiler that builds nothing, and a card that is no U50."""
+    monkeypatch.setitem(sys.modules, "pyxrt", make_pyxrt(Card(TINY, shell="xilinx_u280")))
     monkeypatch.setenv("CXX", "false")
-    devices = ["--devices", "csim", "xrt:0", "jax-cpu", "--xclbin", "missing.xclbin"]
+    Path("card.xclbin").touch()
+    devices = ["--devices", "csim", "xrt:0", "jax-cpu", "--xclbin", "card.xclbin"]
     assert main([*COMPARE, *devices, "--json", "out.json"]) == 1
     said = capsys.readouterr().out
     csim, xrt, cpu = json.loads(Path("out.json").read_text())["devices"]
-    assert "that can build the kernel" in csim["failed"] and "no xclbin at missing.xclbin" in xrt["failed"]
+    assert "that can build the kernel" in csim["failed"] and "wrong shell on xrt:0" in xrt["failed"]
     for row in (csim, xrt):
         assert row["absent"] is None and f"{row['device']} FAILED: {row['failed']}" in said
     assert cpu["failed"] is None and [*cpu["drift"]] == ["1", "2", "3"]
@@ -229,12 +230,12 @@ def test_cosim_refuses_devices_that_do_not_fit(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--xclbin", "file"], "--xclbin is a card's program: expected --device xrt:…, found csim"),
-        (["--device", "xrt:0", "--xclbin", "absent"], "no xclbin at absent"),
-        (["--device", "xrt:0", "--xclbin", "."], "no xclbin at ."),
+        (["csim", "--xclbin", "file"], "--xclbin is a card's program: expected "),
+        (["xrt:0", "--xclbin", "absent"], "no xclbin at absent"),
+        (["xrt:0", "--xclbin", "."], "no xclbin at ."),
     ],
 )
-@pytest.mark.parametrize("command", ["cosim", "train"])
+@pytest.mark.parametrize("command", ["cosim", "train", "compare"])
 def test_an_xclbin_that_cannot_be_used_is_refused_before_the_data_is_read(
     command: str,
     options: list[str],
@@ -247,14 +248,21 @@ def test_an_xclbin_that_cannot_be_used_is_refused_before_the_data_is_read(
 
     monkeypatch.setattr(f"fpga_bridge.cli.{command}.load_corpus", reached)
     Path("file").touch()
-    assert main([command, "--preset", "tiny", *options]) == 2
+    option = "--devices" if command == "compare" else "--device"
+    assert main([command, "--preset", "tiny", option, *options]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: {message}") and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["csim", "xrt:0", "xrt:12", "xrt:0000:17:00.1", "xrt:af:00.0"])
+@pytest.mark.parametrize("name", ["csim", "xrt:0", "xrt:4294967295", "xrt:0000:17:00.1", "xrt:af:00.0"])
 def test_names_of_devices(name: str) -> None:
     check_name(name)
+
+
+@pytest.mark.parametrize("name", ["xrt:99999999999", "xrt:4294967296", "xrt:-1", "xrt:0000:17:00", "XRT:0"])
+def test_what_names_no_device_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"unknown device '{name}': expected csim, xrt:INDEX"):
+        check_name(name)
 
 
 def test_csim_by_name_is_csim() -> None:
