@@ -110,7 +110,7 @@ def _draw(results: Row, path: Path) -> None:
     axes[1].xaxis.get_major_locator().set_params(integer=True)
     axes[1].set(xlabel="epoch", ylabel="score on dev in %")
     axes[1].legend(fontsize=8)
-    figure.suptitle(_title(results))
+    figure.suptitle(f"{_title(results)}, seed {results['seed']}")
     save(figure, path)
 
 
