@@ -17,7 +17,7 @@ from rich.table import Table
 
 from experiments.files import Row, check_replaceable, options_of
 from experiments.processes import Result
-from experiments.runs import RunOptions, describe, draw, extent, mean, mean_scores
+from experiments.runs import RunOptions, describe, draw, extent, mean, mean_scores, seeds_told
 from ttjax.cli import exit_status
 from ttjax.config import Format
 from ttjax.data import load_corpus
@@ -144,13 +144,16 @@ def _draw(rows: Sequence[Row], title: str, path: Path) -> None:
             spans = [row[f"{name}_difference_range"] for row in variants]
             low = [max(0.0, d - span[0]) for d, span in zip(differences, spans, strict=True)]
             high = [max(0.0, span[1] - d) for d, span in zip(differences, spans, strict=True)]
-            axes.barh([row["variant"] for row in variants], differences, xerr=[low, high], capsize=3)
+            # One seed has no range: whiskers of no length would look like certainty.
+            several = any(len(row["seeds"]) > 1 for row in variants)
+            whiskers = {"xerr": [low, high], "capsize": 3} if several else {}
+            axes.barh([row["variant"] for row in variants], differences, **whiskers)
+            axes.locator_params(axis="x", nbins=6)
             axes.axvline(0, color="gray", linewidth=0.8)
             axes.set_xlabel(f"{label} on dev, points more than the full recipe")
-        panels[0].set_title(title, fontsize=10)
         panels[1].set_yticklabels([])
 
-    draw(path, len(SCORES), fill)
+    draw(path, len(SCORES), fill, f"{title}, {seeds_told(rows)}")
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from experiments.files import Row, RowFile, recipe_changes
 from experiments.processes import Job, Result
-from experiments.runs import RunOptions, describe, draw, extent, mean, mean_scores
+from experiments.runs import RunOptions, describe, draw, extent, mean, mean_scores, seeds_told
 from ttjax.cli import exit_status
 from ttjax.config import Format
 from ttjax.data import Corpus, load_corpus
@@ -37,7 +37,8 @@ class Accuracy:
     """Train with each seed, score dev after each epoch and test after the last.
 
     The epoch scored on test is the last one, whatever its scores on dev; beside it stands the epoch that
-    is best on dev. Rows of other models and of other recipes stay in the files.
+    is best on dev. Rows of other models and of other recipes stay in the files; the plots
+    are of the recipe of this run.
     """
 
     studies: tuple[Study, ...] = ("epoch", "rank")
@@ -75,12 +76,14 @@ class Accuracy:
             rows = [_row(results) for results in models]
             final = files["accuracy"].add(rows, out)
             curves = [row | {"by_epoch": _curve(results)} for row, results in zip(rows, models, strict=True)]
-            _draw_epochs(files["accuracy_by_epoch"].add(curves, out), self.out / "accuracy_by_epoch.png")
+            curves = files["accuracy_by_epoch"].add(curves, out)
+            _draw_epochs(curves, recipe_changes(rows[0]), self.out / "accuracy_by_epoch.png")
             out.console.print(_table(final, corpus))
         if ranks := {rank: results for rank, jobs in by_rank.items() if (results := trained.of(jobs))}:
             rows = [{"rank": rank} | _row(results) for rank, results in ranks.items()]
+            recipe = recipe_changes(rows[0])
             rows = files["accuracy_by_rank"].add(rows, out)
-            _draw_ranks(rows, final, self.out / "accuracy_by_rank.png")
+            _draw_ranks(rows, final, recipe, self.out / "accuracy_by_rank.png")
             out.console.print(_table(rows, corpus))
         trained.check()
         return 0
@@ -169,29 +172,33 @@ def _span(row: Row, name: str) -> str:
     return f" {low:.1f}–{high:.1f}" if len(row["seeds"]) > 1 else ""
 
 
-def _model(row: Row) -> tuple[str, str]:
-    """What is drawn as one model: the preset, and how its recipe differs from the default."""
-    return row["preset"], recipe_changes(row)
+def _drawn(rows: Sequence[Row], recipe: str) -> list[Row]:
+    """A plot is of one recipe, as ``recipe_changes`` tells it: several would cover each other."""
+    return [row for row in rows if recipe_changes(row) == recipe]
 
 
-def _label(row: Row) -> str:
-    return f"{row['preset']} {row['format']} {recipe_changes(row)}".rstrip()
+def _title(rows: Sequence[Row], split: str, recipe: str) -> str:
+    changes = f", recipe with {recipe}" if recipe else ""
+    return f"{rows[0]['data']['name']}, {split}, {seeds_told(rows)}{changes}"
 
 
-def _draw_epochs(rows: Sequence[Row], path: Path) -> None:
+def _draw_epochs(rows: Sequence[Row], recipe: str, path: Path) -> None:
+    rows = _drawn(rows, recipe)
+
     def fill(panels: Any) -> None:
-        colors = {model: f"C{i}" for i, model in enumerate(dict.fromkeys(map(_model, rows)))}
+        colors = {preset: f"C{i}" for i, preset in enumerate(dict.fromkeys(row["preset"] for row in rows))}
         for axes, (name, title) in zip(panels, SCORES.items(), strict=True):
             for row in rows:
                 epochs = [point["epoch"] for point in row["by_epoch"]]
                 low, high = zip(*(point[f"dev_{name}_range"] for point in row["by_epoch"]), strict=True)
-                axes.fill_between(epochs, low, high, color=colors[_model(row)], alpha=0.15, linewidth=0)
+                of_seeds = seeds_told([row]) + (", shaded: their range" if len(row["seeds"]) > 1 else "")
+                axes.fill_between(epochs, low, high, color=colors[row["preset"]], alpha=0.15, linewidth=0)
                 axes.plot(
                     epochs,
                     [point[f"dev_{name}"] for point in row["by_epoch"]],
                     "-" if row["format"] == "tt" else "--",
-                    color=colors[_model(row)],
-                    label=f"{_label(row)}: test {row[name]:.2f}",
+                    color=colors[row["preset"]],
+                    label=f"{row['preset']} {row['format']} ({of_seeds}): test {row[name]:.2f}",
                 )
             # The first epochs are far below: what the models differ in would be a line's width.
             best = max(point[f"dev_{name}_range"][1] for row in rows for point in row["by_epoch"])
@@ -200,39 +207,48 @@ def _draw_epochs(rows: Sequence[Row], path: Path) -> None:
             axes.set_ylabel(f"{title} on dev in %")
             axes.legend(fontsize=8)
 
-    draw(path, len(SCORES), fill)
+    draw(path, len(SCORES), fill, _title(rows, "dev", recipe))
 
 
-def _draw_ranks(rows: Sequence[Row], final: Sequence[Row], path: Path) -> None:
+def _draw_ranks(rows: Sequence[Row], final: Sequence[Row], recipe: str, path: Path) -> None:
     """``final``: where the dense models are, if they have been trained."""
+    rows = _drawn(rows, recipe)
+    presets = dict.fromkeys(row["preset"] for row in rows)
+    dense = [row for row in _drawn(final, recipe) if row["format"] == "dense" and row["preset"] in presets]
 
     def fill(panels: Any) -> None:
         for axes, (name, title) in zip(panels, SCORES.items(), strict=True):
-            for model in dict.fromkeys(map(_model, rows)):
-                shown = [row for row in rows if _model(row) == model]
-                dense = [row for row in final if row["format"] == "dense" and _model(row) == model]
-                for of_format, style in ((shown, "o-"), (dense, "s")):
-                    if of_format:
-                        _errorbar(axes, of_format, name, _label(of_format[0]), style)
-                for row in shown:
-                    place = (row["parameters"], row[name])
-                    axes.annotate(str(row["rank"]), place, (4, 4), textcoords="offset points", fontsize=8)
+            for n, preset in enumerate(presets):
+                for of_format, style in ((rows, "o-"), (dense, "s")):
+                    if shown := [row for row in of_format if row["preset"] == preset]:
+                        _points(axes, shown, name, f"{style}C{n}")
+            for n, row in enumerate(rows):
+                # By turns above and below, as neighbours are close; upon a steep line, on white.
+                place, aside = (row["parameters"], row[name]), (0, 6 if n % 2 else -14)
+                options = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+                options["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+                axes.annotate(str(row["rank"]), place, aside, **options)
+            axes.margins(y=0.12)
             axes.set_xscale("log")
             axes.set_xlabel("parameters (at each point: TT rank)")
             axes.set_ylabel(f"{title} on test in %")
-            axes.legend(fontsize=8)
+            # Below, where no point can be.
+            axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
 
-    draw(path, len(SCORES), fill)
+    draw(path, len(SCORES), fill, _title([*rows, *dense], "test", recipe))
 
 
-def _errorbar(axes: Any, rows: Sequence[Row], name: str, label: str, style: str) -> None:
-    """The means, with whiskers to the lowest and the highest."""
-    values = [row[name] for row in rows]
-    low = [row[name] - row[f"{name}_range"][0] for row in rows]
-    high = [row[f"{name}_range"][1] - row[name] for row in rows]
-    whiskers = [[max(0.0, length) for length in side] for side in (low, high)]
-    sizes = [row["parameters"] for row in rows]
-    axes.errorbar(sizes, values, yerr=whiskers, fmt=style, capsize=3, label=label)
+def _points(axes: Any, rows: Sequence[Row], name: str, style: str) -> None:
+    """The means of one preset and format; of several seeds with whiskers to the lowest and the highest."""
+    label = f"{rows[0]['preset']} {rows[0]['format']}"
+    axes.plot([row["parameters"] for row in rows], [row[name] for row in rows], style, label=label)
+    for row in rows:
+        if len(row["seeds"]) > 1:
+            low, high = row[f"{name}_range"]
+            whiskers = [[max(0.0, row[name] - low)], [max(0.0, high - row[name])]]
+            axes.errorbar(
+                row["parameters"], row[name], yerr=whiskers, fmt="none", capsize=3, ecolor=style[-2:]
+            )
 
 
 def main() -> int:

@@ -246,10 +246,16 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     for way, marker in (("scratch", "o"), ("converted", "s"), ("fine_tuned", "^")):
         accuracies = [100 * row[f"{way}_accuracy"] for row in rows]
         axes.plot(fewer, accuracies, marker=marker, label=way.replace("_", "-"))
-    for x, row in zip(fewer, rows, strict=True):
-        axes.annotate(f"rank {row['rank']}", (x, 0), xycoords=("data", "axes fraction"), fontsize=8)
     axes.axhline(100 * dense["accuracy"], color="gray", linestyle="--", label="dense")
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [n * 10**power for power in range(4) for n in (1, 2, 5) if low <= n * 10**power <= high]
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+    ranks = axes.secondary_xaxis("top")
+    ranks.set_xticks(fewer, [str(row["rank"]) for row in rows])
+    ranks.minorticks_off()
+    ranks.set_xlabel("TT rank")
     axes.set_xlabel(f"times fewer parameters than dense ({dense['parameters']:,})")
     axes.set_ylabel(f"accuracy in %, {result['data']['name']}")
     axes.legend(fontsize=8)

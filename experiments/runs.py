@@ -176,8 +176,15 @@ def extent(values: Sequence[float]) -> list[float]:
     return [round(min(values), 4), round(max(values), 4)]
 
 
-def draw(path: Path, panels: int, fill: Callable[[Any], None]) -> None:
+def seeds_told(rows: Sequence[Row]) -> str:
+    """Which seeds a table's or a plot's rows are means over."""
+    found = dict.fromkeys(", ".join(map(str, row["seeds"])) for row in rows)
+    return " or ".join(f"seed{'s' if ',' in seeds else ''} {seeds}" for seeds in found)
+
+
+def draw(path: Path, panels: int, fill: Callable[[Any], None], title: str) -> None:
     """A plot of so many panels side by side, whose axes ``fill`` gets."""
     figure, axes = subplots(1, panels, figsize=(10, 4.5))
+    figure.suptitle(title, fontsize=10)
     fill(axes)
     save(figure, path)
