@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from functools import cache
 
@@ -32,14 +31,14 @@ from fpga_bridge.memory.banks import PORTS
 from fpga_bridge.memory.blocks import BlockCount, total_blocks
 from fpga_bridge.memory.memory_map import make_memory_map
 from fpga_bridge.program.accelerator import CLASSES, DEFAULT, Accelerator
-from fpga_bridge.program.instructions import ENGINE, LENGTH, Instruction, Op, Operand, Program
+from fpga_bridge.program.instructions import ENGINE, LENGTH, Op, Program
 from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.program.ports import Ports
 from fpga_bridge.program.schedule import UNITS
-from fpga_bridge.program.unit_ports import check_ports, interval_needed
+from fpga_bridge.program.unit_ports import check_ports
 from tests.fpga_bridge.samples import OTHER_CONFIGS, TINY, random_params, sentences
-from ttjax import ModelConfig, UserError, preset
+from ttjax import UserError, preset
 from ttjax.costs import step_multiplications
 from ttjax.params import norm_names
 
@@ -275,41 +274,6 @@ def test_power_is_static_plus_what_works() -> None:
     assert idle == 15.0
     half = watts(units, units, BlockCount(bram18=20, uram=5), {"engine": 0.5, "update": 1.0}, 200)
     assert half == pytest.approx(15 + 200e-6 * (600 * 10.1 + 10 * 25 + 5 * 40))
-
-
-def touched(job: Instruction, operand: Operand, lanes: int, config: ModelConfig) -> set[tuple[int, ...]]:
-    """For each trip on an operand, the elements that it touches, with all extents at their longest."""
-    batches, rows, cols = (config.seq_len if n == LENGTH else n for n in (job.batches, job.stream, job.cols))
-    return {
-        tuple(range(at, at + min(lanes, cols - col)))
-        for batch in range(batches)
-        for row in range(rows)
-        for col in range(0, cols, lanes)
-        for at in [operand.base + batch * operand.batch + row * operand.row + col]
-    }
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("op", [Op.UPDATE, Op.GELU_BACKWARD, Op.SOFTMAX, Op.SOFTMAX_BACKWARD, Op.NORM_AGAIN])
-def test_an_interval_gives_every_trip_its_words(name: str, op: Op) -> None:
-    """Against all addresses of all trips, one by one."""
-    config = CONFIGS[name].replace(rederive=True)
-    memory = make_memory_map(config)
-    ports = Ports(memory, DEFAULT)
-    program = make_program(make_manifest(config))
-    lanes = {Op.UPDATE: 16, Op.NORM_AGAIN: 32}.get(op, 16)
-    for job in program.instructions:
-        if job.op != op:
-            continue
-        worst = Counter()
-        written = job.operands[:1] if op == Op.UPDATE else ()
-        for operand in (*job.operands, *written):
-            if operand is not None:
-                word = ports.lanes(operand.array)
-                trips = touched(job, operand, lanes, config)
-                worst[ports.memory_of(operand)] += max(len({e // word for e in trip}) for trip in trips)
-        assert PORTS * job.interval >= max(worst.values())
-        assert job.interval == interval_needed(job, ports)
 
 
 @pytest.mark.parametrize("op", [Op.UPDATE, Op.NORM_BACKWARD, Op.SOFTMAX, Op.TO_TILE, Op.TO_WIDE])
