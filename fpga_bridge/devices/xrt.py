@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -48,13 +50,17 @@ _SLOTS = 2
 
 @dataclass
 class _Slot:
-    """Buffers and run object of one call in flight; ``scalars`` are the arguments set last."""
+    """Buffers and run object of one call; ``scalars`` are the arguments set last.
+
+    flying: whether its run may have been started and was not seen to end.
+    """
 
     examples: Buffer
     results: Buffer
     run: Any
     scalars: dict[int, int] = field(default_factory=dict)
     n_results: int = 1
+    flying: bool = False
 
 
 class XrtDevice(KernelDevice):
@@ -125,9 +131,11 @@ class XrtDevice(KernelDevice):
 
     def sensors(self) -> Sensors:
         """Clock, temperature and power as the card reports them now; None where it doesn't."""
-        if self._closed:
+        # Without the lock, which a call holds to its end: a meter reads while the card runs.
+        device = vars(self).get("_device")
+        if self._closed or device is None:
             raise closed()
-        return read_sensors(self._xrt, self._device)
+        return read_sensors(self._xrt, device)
 
     def energy(self) -> EnergyMeter:
         """A meter of the card's energy for a `with` block."""
@@ -181,8 +189,7 @@ class XrtDevice(KernelDevice):
         trace: np.ndarray | None = None,
         overrides: np.ndarray | None = None,
     ) -> None:
-        with self._lock:
-            self._usable()
+        with self._turn():
             slot = self._slots[0] if trace is None else self._traced_slot(overrides)
             if image is not None and command == STORE:
                 self._image.erase(image.size)
@@ -201,31 +208,37 @@ class XrtDevice(KernelDevice):
     def _over_examples(self, command: int, examples: np.ndarray, width: int) -> np.ndarray:
         """Runs of at most ``examples_per_run`` sentences, queued in order: XRT starts a unit's runs so."""
         rows = np.empty((len(examples), width), np.float32)
-        flying: list[tuple[_Slot, int]] = []
+        queued: list[tuple[_Slot, int]] = []
 
         def land() -> None:
-            slot, at = flying.pop(0)
+            slot, at = queued.pop(0)
             found = self._end(slot)[1:].reshape(-1, width)
             rows[at : at + len(found)] = found
 
+        with self._turn():
+            for number, at in enumerate(range(0, len(examples), self._capacity)):
+                if len(queued) == _SLOTS:
+                    land()
+                chunk = examples[at : at + self._capacity]
+                slot = self._slots[number % _SLOTS]
+                self._begin(slot, command, chunk, 1 + width * len(chunk))
+                queued.append((slot, at))
+            while queued:
+                land()
+        return rows
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One call. However it ends, by Ctrl-C too, its runs are waited for: the next uses their buffers."""
         with self._lock:
             self._usable()
             try:
-                for number, at in enumerate(range(0, len(examples), self._capacity)):
-                    if len(flying) == _SLOTS:
-                        land()
-                    chunk = examples[at : at + self._capacity]
-                    slot = self._slots[number % _SLOTS]
-                    self._begin(slot, command, chunk, 1 + width * len(chunk))
-                    flying.append((slot, at))
-                while flying:
-                    land()
-            except UserError:
-                # What is still queued reads buffers that the next call would write to.
-                for slot, _ in flying:
-                    self._settle(slot)
+                yield
+            except BaseException:
+                for slot in (*self._slots, self._traced):
+                    if slot is not None and slot.flying:
+                        self._settle(slot)
                 raise
-        return rows
 
     def _begin(self, slot: _Slot, command: int, examples: np.ndarray | None, n_results: int) -> None:
         """Writes a call's buffers and starts it."""
@@ -242,7 +255,13 @@ class XrtDevice(KernelDevice):
                 if slot.scalars.get(index) != value:
                     slot.run.set_arg(index, int(value))
                     slot.scalars[index] = value
-            slot.run.start()
+            # Before the start, which may be the last thing to happen here.
+            slot.flying = True
+            try:
+                slot.run.start()
+            except Exception:
+                slot.flying = False
+                raise
 
     def _end(self, slot: _Slot) -> np.ndarray:
         """Waits for a call and checks what it left: the status and every result."""
@@ -261,11 +280,14 @@ class XrtDevice(KernelDevice):
 
     def _settle(self, slot: _Slot) -> None:
         """Waits for a run whose result nobody wants any more."""
+        ended = False
         try:
-            state = self._wait(slot)
-            self._broken |= state != self._xrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED
+            ended = self._wait(slot) == self._xrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED
         except UserError:
-            self._broken = True
+            pass
+        finally:
+            # Also when the waiting itself is interrupted.
+            self._broken |= not ended
 
     def _wait(self, slot: _Slot) -> Any:
         """The state in which a run ended, or is when its time is up.
@@ -278,6 +300,7 @@ class XrtDevice(KernelDevice):
                 left = end - time.monotonic()
                 state = slot.run.wait(max(1, round(1e3 * left)))
                 if state not in self._going or time.monotonic() >= end:
+                    slot.flying = False
                     return state
 
     def _traced_slot(self, overrides: np.ndarray | None) -> _Slot:

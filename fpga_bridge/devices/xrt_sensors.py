@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from ttjax import UserError
+
 
 @dataclass(frozen=True)
 class Sensors:
@@ -60,7 +62,8 @@ class EnergyMeter:
     """Samples power while it is open: ``with EnergyMeter(read) as meter: …``, then ``meter.joules``.
 
     ``read`` gives watts or None. ``joules`` is the integral over the samples, None without two of them.
-    ``simulated``: the watts are a simulated card's, and so are the joules.
+    Closing the device within the block ends the samples. ``simulated``: the watts are a simulated card's, and
+    so are the joules.
     """
 
     def __init__(
@@ -99,7 +102,12 @@ class EnergyMeter:
                 return
 
     def _take(self) -> None:
-        watts = self._read()
+        try:
+            watts = self._read()
+        except UserError:
+            # A device that was closed meanwhile has no more to say.
+            self._ended.set()
+            return
         if watts is not None:
             self.samples.append((time.perf_counter(), watts))
 
