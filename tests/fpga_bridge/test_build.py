@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,6 +83,17 @@ def test_one_content_is_built_once_and_any_change_is_built_again(
     assert build_kernel(MANIFEST) != first
     assert len(runs) == 3
     assert len(built(cache)) == 3
+
+
+def test_another_compiler_or_machine_is_another_build(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library of another -march=native could end in an illegal instruction."""
+    built_in = []
+    monkeypatch.setattr(build, "read_built", lambda *_: b"no matter what")
+    monkeypatch.setattr(build.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    for macros in (b"#define __AVX512F__ 1", b"#define __AVX2__ 1", b"#define __AVX2__ 1"):
+        monkeypatch.setattr(build, "_target", lambda compiler, macros=macros: macros)
+        built_in.append(build_kernel(MANIFEST))
+    assert built_in[0] != built_in[1] == built_in[2]
 
 
 def test_a_header_left_among_the_sources_is_not_built_in(

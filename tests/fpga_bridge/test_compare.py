@@ -24,12 +24,14 @@ from fpga_bridge.agreement.compare import (
     same_end,
 )
 from fpga_bridge.cli import main
+from fpga_bridge.cli.cosim import draw_sentences
 from fpga_bridge.devices.by_name import check_name, open_device
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.reference import JaxDevice
 from tests.fpga_bridge.fake_pyxrt import Card, make_pyxrt
 from tests.fpga_bridge.samples import TINY, differing, random_params, rates, same_bits, sentences
 from ttjax import UserError, flatten
+from ttjax.data import build_vocabulary, encode, travel_corpus
 
 COMPARE = ["compare", "--preset", "tiny", "--data", "travel", "--steps", "3"]
 RATE = 1e-2
@@ -105,6 +107,38 @@ def test_a_loss_that_is_no_number_is_seen() -> None:
     assert judge("x", kernel, truth).finite and judge("x", single, truth).finite
     kernel.losses[2] = np.nan
     assert not judge("x", kernel, truth).finite
+
+
+def made(losses: list[float], *states: float) -> Course:
+    """A course of one parameter, after each of the steps."""
+    named = {step: {"weight": np.array([state])} for step, state in enumerate(states, 1)}
+    return Course(np.array(losses), named)
+
+
+def test_the_loss_s_error_is_that_of_the_worst_step() -> None:
+    finding = judge("x", made([2.0, 4.4, 3.0], 1, 1, 1), made([2.0, 4.0, 3.0], 1, 1, 1))
+    assert finding.loss_error == pytest.approx(0.1)
+
+
+def test_the_same_end_is_that_of_the_last_step() -> None:
+    """Whatever was before it."""
+    course = made([1, 1], 1.0, 2.0)
+    assert same_end([course, made([1, 1], 9.0, 2.0)])
+    assert not same_end([course, made([1, 1], 1.0, 2.5)])
+    assert not same_end([course, course, made([1, 1], 1.0, 2.5)])
+
+
+def test_sentences_are_drawn_by_the_seed_without_repetition() -> None:
+    corpus = travel_corpus()
+    drawn = {seed: draw_sentences(corpus, TINY, 40, seed)[1] for seed in (0, 1)}
+    again = draw_sentences(corpus, TINY, 40, 0)[1]
+    assert all(np.array_equal(a, b) for a, b in zip(drawn[0], again, strict=True))
+    assert not np.array_equal(drawn[0].tokens, drawn[1].tokens)
+    _, everything = draw_sentences(corpus, TINY, len(corpus.train), 1)
+    vocabulary = build_vocabulary(corpus, TINY.vocab_size)
+    in_order = encode(corpus.train, vocabulary, TINY.seq_len).batch
+    assert sorted(map(bytes, everything.tokens)) == sorted(map(bytes, np.asarray(in_order.tokens)))
+    assert not np.array_equal(everything.tokens, in_order.tokens)
 
 
 def test_same_end_is_by_the_bit() -> None:

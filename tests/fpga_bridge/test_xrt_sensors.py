@@ -44,9 +44,12 @@ def test_sensors_are_absent_not_zero(tmp_path: Path) -> None:
         with device.energy() as meter:
             pass
         assert meter.joules is not None and meter.joules > 0
+    thermals = [{"location_id": "fpga0", "temp_C": "44", "is_present": "false"}]
+    info["thermal"] = json.dumps({"thermals": thermals})
     info["electrical"] = json.dumps({"power_consumption_watts": "N/A"})
     with opened(Card(TINY, info=info), tmp_path) as device:
         assert device.sensors().power_w is None
+        assert device.sensors().temperature_c is None
 
 
 def test_energy_is_the_integral_of_the_samples() -> None:
