@@ -180,9 +180,12 @@ def check_same(path: str | Path, what: str, expected: Any, found: Any) -> None:
     for field in dataclasses.fields(expected):
         of_checkpoint, asked = getattr(expected, field.name), getattr(found, field.name)
         if of_checkpoint != asked and field.name not in ("given", "name"):
+            remedy = "leave the option out, or train anew"
+            if field.name == "digest":  # no option need have been given: the data may have changed
+                remedy = "point --data or $TTJAX_DATA at the data it was trained on, or train anew"
             raise UserError(
                 f"{path}: {what}: expected {field.name} {_shown(of_checkpoint)} as in the checkpoint, found"
-                f" {_shown(asked)}: leave the option out, or train anew"
+                f" {_shown(asked)}: {remedy}"
             )
 
 

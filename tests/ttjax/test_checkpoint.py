@@ -252,6 +252,9 @@ def test_the_first_field_that_differs_is_named() -> None:
         check_same("f", "recipe", recipe, Recipe(schedule="cosine", seed=3))
     data = TrainingData("there", "small", "aa", 7)
     check_same("f", "data", data, dataclasses.replace(data, given="here", name="moved"))
+    # Nor may the option that names it have been given: the data may have changed where it was.
+    with pytest.raises(UserError, match=r"found 1f\S+: point --data or \$TTJAX_DATA at the data it was"):
+        check_same("f", "data", data, dataclasses.replace(data, digest="1f" * 32))
     with pytest.raises(UserError, match=r"f: data: expected train_sentences 7 as in the .*, found 8"):
         check_same("f", "data", data, dataclasses.replace(data, train_sentences=8))
 
