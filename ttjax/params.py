@@ -96,10 +96,12 @@ def check_params(params: Params, config: ModelConfig) -> None:
     """
     expected = parameter_shapes(config)
     found = {name: tuple(np.shape(leaf)) for name, leaf in flatten(params).items()}
-    for name in expected.keys() - found.keys():
-        raise UserError(f"parameters: {name} is missing")
-    for name in found.keys() - expected.keys():
-        raise UserError(f"parameters: {name} is not a parameter of this model")
+    for name in expected:
+        if name not in found:
+            raise UserError(f"parameters: {name} is missing")
+    for name in found:
+        if name not in expected:
+            raise UserError(f"parameters: {name} is not a parameter of this model")
     for name, shape in expected.items():
         if found[name] != shape:
             raise UserError(f"parameters: {name} expected shape {shape}, found {found[name]}")
