@@ -20,7 +20,7 @@ from ttjax.batch import Batch
 from ttjax.checkpoint import Best, Checkpoint, TrainingData, check_same, save_checkpoint
 from ttjax.cli_progress import Watch, epoch_line, progress_bars, results_table
 from ttjax.config import ModelConfig
-from ttjax.costs import model_costs
+from ttjax.costs import MEGABYTE, model_costs
 from ttjax.data import Corpus, Split, Vocabulary, build_vocabulary, config_for, encode
 from ttjax.data.exchange import Phrase, exchange_values, values_by_slot
 from ttjax.data.openings import exchange_openings, openings
@@ -131,14 +131,14 @@ class Run:
         plan, description = self.plan, self._description()
         trainer = JaxTrainer(self) if trainer is None else trainer
         with progress_bars(out) as progress:
-            watch = Watch(progress, len(self._sentences))
+            watch = Watch(progress, len(self._sentences), compiles=isinstance(trainer, JaxTrainer))
             if plan.resumed is None:
                 state, best, rows = self.start(), None, []
             else:
                 before = plan.resumed[1]
                 state, best, rows = before.state, before.best, list(before.rows)
-                if plan.target is not None and not plan.target.exists():
-                    self._save(state, best, rows)  # nothing may be left to train
+                if not self._goes_on_in(plan.target):
+                    self._save(state, best, rows, first=True)  # nothing may be left to train
             while best is None or state.epoch < plan.epochs:
                 watch.begin(f"epoch {state.epoch + 1}/{plan.epochs}")
                 state, losses, more = trainer.train_epoch(state, watch)
@@ -154,7 +154,7 @@ class Run:
                 rows.append(row)
                 if best is None or _merit(row["dev"]) > _merit(best.scores):
                     best = Best(state.average, state.epoch, row["dev"])
-                self._save(state, best, rows)
+                self._save(state, best, rows, first=plan.resumed is None and len(rows) == 1)
                 out.say(line(row))
             watch.close()
             test = of_best = self._score(trainer, progress, state.average, "test")
@@ -175,11 +175,17 @@ class Run:
         batches = encode(varied, self.vocabulary, seq_len).batch
         return epoch_batches(state.key, state.epoch, batches, recipe.word_dropout)
 
-    def _save(self, state: TrainState, best: Best, rows: list[dict[str, Any]]) -> None:
+    def _goes_on_in(self, target: Path | None) -> bool:
+        """Whether that is the file of the run resumed."""
+        resumed = self.plan.resumed
+        return resumed is not None and target is not None and target.exists() and target.samefile(resumed[0])
+
+    def _save(self, state: TrainState, best: Best, rows: list[dict[str, Any]], *, first: bool) -> None:
+        """Saves to the target if there is one; the ``first`` time no file may be there."""
         plan = self.plan
         if plan.target is None:
             return
-        if plan.resumed is None and len(rows) == 1 and plan.target.exists():
+        if first and plan.target.exists():
             raise UserError(
                 f"--checkpoint: expected no file at {plan.target} yet, found one that another run has begun"
                 " meanwhile: choose another path"
@@ -205,7 +211,7 @@ class Run:
         flow = f", flow {recipe.flow}" if config.format == "tt" else ""
         lines = [
             f"model: {self.plan.preset}, {config.format}{flow}, {size.parameters:,} parameters"
-            f" ({size.bytes / 1e6:.2f} MB)",
+            f" ({size.bytes / MEGABYTE:.2f} MB)",
             f"recipe: {recipe.optimizer}, {recipe.schedule} schedule of {recipe.epochs} epochs, the last"
             f" {recipe.averaged(recipe.epochs)} averaged, peak learning rate"
             f" {recipe.peak(config.format):g}, exchanged values {recipe.exchange:g},"
@@ -218,7 +224,7 @@ class Run:
         if dropped:
             lines.append(
                 f"vocabulary: {len(dropped)} rare training words beyond {config.vocab_size} read as"
-                f" unknown ({', '.join(dropped[:5])}, …)"
+                f" unknown ({', '.join(dropped[:5])}{', …' if len(dropped) > 5 else ''})"
             )
         if self.plan.resumed is not None:
             path, before = self.plan.resumed
