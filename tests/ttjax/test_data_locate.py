@@ -179,6 +179,13 @@ def test_show_names_the_corpus_first(world: World, capsys: pytest.CaptureFixture
     assert json.loads(path.read_text())["vocabulary"] == 6
 
 
+def test_show_keeps_a_name_that_looks_like_markup(world: World, capsys: pytest.CaptureFixture[str]):
+    write_corpus(OTHER, world.folder / "[bold]x")
+    assert DataShow(data=str(world.folder / "[bold]x"), preset="tiny").run() == 0
+    heading = capsys.readouterr().out.splitlines()[2]
+    assert [part.strip() for part in heading.split("┃")[1:-1]] == ["corpus", "[bold]x"]
+
+
 def test_fetch_command(world: World, capsys: pytest.CaptureFixture[str]):
     write_corpus(STAND_IN, world.folder / "copy")
     command = DataFetch(source_kind="folder", source=str(world.folder / "copy"), json="-")

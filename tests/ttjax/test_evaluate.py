@@ -71,6 +71,7 @@ def test_unseen_labels_count_as_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = evaluate({}, corpus.test, vocabulary, config_for(TINY, vocabulary))
     assert scores["intent_accuracy"] == pytest.approx(2 / 3)
     assert (scores["slots_expected"], scores["slots_predicted"], scores["slots_correct"]) == (3, 1, 1)
+    assert (scores["slot_precision"], scores["slot_recall"]) == (1, pytest.approx(1 / 3))
     assert scores["slot_f1"] == pytest.approx(0.5)
     assert scores["token_accuracy"] == pytest.approx(14 / 16)
     assert scores["sentence_accuracy"] == pytest.approx(1 / 3)

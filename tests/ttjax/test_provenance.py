@@ -24,11 +24,17 @@ def test_the_commit_says_whether_files_differ_from_it(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     assert code_version(tmp_path) == "unknown"  # nothing is committed
     (results / "accuracy.json").write_text("[]")
+    study = tmp_path / "experiments" / "accuracy.py"
+    study.touch()
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "one")
     head = git(tmp_path, "rev-parse", "--short", "HEAD")
     assert code_version(tmp_path) == head
     (results / "accuracy.json").write_text("[1]")
+    assert code_version(tmp_path) == head
+    study.write_text("pass")
+    assert code_version(tmp_path) == head + "-dirty"
+    study.write_text("")
     assert code_version(tmp_path) == head
     (tmp_path / "new.py").touch()
     assert code_version(tmp_path) == head + "-dirty"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttjax.config import preset
+from ttjax.config import Format, preset
 from ttjax.errors import UserError
 from ttjax.optimizers import ENDLESS, OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from ttjax.params import Params, flatten
 from ttjax.recipe import Recipe
 
 RATE = 0.01
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def by_formula(name: str, gradients: np.ndarray) -> np.ndarray:
@@ -176,4 +177,15 @@ def test_the_average_is_over_the_last_epochs() -> None:
 def test_a_peak_for_each_optimizer_and_format() -> None:
     assert (Recipe().peak("tt"), Recipe().peak("dense")) == (7e-3, 2e-3)
     assert Recipe(peak_learning_rate=0.5).peak("tt") == 0.5
-    assert all(0 < Recipe(optimizer=name).peak("tt") <= 1e-2 for name in OPTIMIZERS)
+    peaks = {name: [Recipe(optimizer=name).peak(form) for form in FORMATS] for name in OPTIMIZERS}
+    assert peaks == {
+        "sgd": [7e-3, 2e-3],
+        "momentum": [pytest.approx(7e-4), pytest.approx(2e-4)],
+        "nesterov": [pytest.approx(7e-4), pytest.approx(2e-4)],
+        "adam": [1e-3, 1e-3],
+        "adamw": [1e-3, 1e-3],
+        "nadam": [1e-3, 1e-3],
+        "rmsprop": [1e-3, 1e-3],
+        "adagrad": [1e-2, 1e-2],
+        "lion": [1e-4, 1e-4],
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -21,7 +20,7 @@ from ttjax.optimizers import make_schedule
 from ttjax.params import Params, init_params
 from ttjax.recipe import Recipe
 from ttjax.step import PADDED_LENGTHS, scan_steps, sgd_step
-from ttjax.train import TrainState, epoch_batches, seed_keys, start_training, train_epoch
+from ttjax.train import TrainState, check_finite, epoch_batches, seed_keys, start_training, train_epoch
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +192,18 @@ def test_a_seed_that_would_be_folded_is_refused() -> None:
             seed_keys(seed)
 
 
-def test_the_two_keys_of_a_seed_differ() -> None:
-    of_params, of_epochs = map(jax.random.key_data, seed_keys(0))
-    assert (jnp.asarray(of_params) != of_epochs).any()
+def test_the_two_keys_of_a_seed_differ_and_each_has_its_use() -> None:
+    of_params, of_epochs = seed_keys(0)
+    assert (jax.random.key_data(of_params) != jax.random.key_data(of_epochs)).any()
+    config = preset("tiny").replace(n_blocks=1)
+    state = start_training(0, config, optax.sgd(1e-2))
+    assert (jax.random.key_data(state.key) == jax.random.key_data(of_epochs)).all()
+    assert bits(state.params) == bits(state.average) == bits(init_params(of_params, config))
+
+
+def test_the_first_sentence_without_a_finite_loss_is_counted_from_one() -> None:
+    losses = np.asarray([1.0, np.nan, 1.0, np.inf], np.float32)
+    with pytest.raises(UserError, match="found nan at sentence 2 of 4: lower"):
+        check_finite(losses, 4)
+    with pytest.raises(UserError, match="found inf at sentence 14 of 20: lower"):
+        check_finite(losses[2:], 20, done=12)
