@@ -44,7 +44,7 @@ def plan(epochs: int, limit: int | None = None, **fields: Any) -> Plan:
     return Plan("tiny", TINY, recipe, epochs, None, limit, None, resumed=None)
 
 
-def state(epoch: int) -> TrainState:
+def after(epoch: int) -> TrainState:
     """After so many epochs; parameters and their average say which and of when they are."""
     params, average = ({"of": np.asarray([epoch, kind], np.float32)} for kind in (0, 1))
     return TrainState(params, average, (), jax.random.key(0), epoch, 6 * epoch)
@@ -57,8 +57,8 @@ class Scripted:
         self.scores = scores
         self.asked: list[tuple[int, str, int]] = []
 
-    def train_epoch(self, before: TrainState, watch: Watch) -> Epoch:
-        return Epoch(state(before.epoch + 1), np.ones(6, np.float32), {})
+    def train_epoch(self, state: TrainState, watch: Watch) -> Epoch:
+        return Epoch(after(state.epoch + 1), np.ones(6, np.float32), {})
 
     def evaluate(self, params: Params, split: Split, on_chunk: Callable[[int], None]) -> dict[str, Any]:
         epoch, average = map(int, params["of"])
@@ -75,7 +75,7 @@ class Scripted:
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> Output:
-    monkeypatch.setattr(Run, "start", lambda run: state(0))
+    monkeypatch.setattr(Run, "start", lambda run: after(0))
     return Output(None)
 
 
@@ -117,13 +117,13 @@ def test_the_average_is_over_the_epochs_that_the_recipe_says(monkeypatch: pytest
 
     def train_epoch(before: TrainState, *args: Any, averaged: int, **options: Any) -> Any:
         told.append(averaged)
-        return state(before.epoch + 1), np.ones(6, np.float32)
+        return after(before.epoch + 1), np.ones(6, np.float32)
 
     monkeypatch.setattr(training_run, "train_epoch", train_epoch)
     run = Run.of(plan(4, average=0.5), SMALL)
     watch = Watch(Progress(console=Console(quiet=True), disable=True), 6, compiles=True)
     for epoch in range(4):
-        JaxTrainer(run).train_epoch(state(epoch), watch)
+        JaxTrainer(run).train_epoch(after(epoch), watch)
     assert told == [1, 1, 1, 2]
 
 
@@ -152,7 +152,7 @@ VARIED = varied()
 
 def seen(run: Run, epoch: int) -> Counter[tuple[bytes, ...]]:
     """The examples of an epoch, in whatever order."""
-    return rows(run.examples(state(epoch)))
+    return rows(run.examples(after(epoch)))
 
 
 def rows(batch: Any) -> Counter[tuple[bytes, ...]]:
@@ -162,7 +162,7 @@ def rows(batch: Any) -> Counter[tuple[bytes, ...]]:
 
 @pytest.mark.parametrize("share", ["recombine", "reopen", "exchange"])
 def test_each_share_has_its_own_effect_anew_in_each_epoch(share: str) -> None:
-    run, split = Run.of(plan(2, seed=5, **{share: 1.0}), VARIED), VARIED.train
+    run, split = Run.of(plan(2, None, **{"seed": 5, share: 1.0}), VARIED), VARIED.train
     most = TINY.seq_len - 1
     found = []
     for epoch in (0, 1):
@@ -195,9 +195,9 @@ def checkpoint(run: Run, versions: dict[str, str]) -> Checkpoint:
     """Of ``run`` after one epoch, written under those versions."""
     scores = {name: 0.0 for name in ("intent_accuracy", "slot_f1", "token_accuracy", "sentence_accuracy")}
     row = {"epoch": 1, "loss": 1.0, "train_seconds": 1.0, "ms_per_step": 1.0, "dev": scores}
-    after = state(1)
+    last = after(1)
     records = (run.plan.preset, run.config, run.plan.recipe, run.data, run.vocabulary)
-    return Checkpoint(after, Best(after.average, 1, scores), *records, [row], versions)
+    return Checkpoint(last, Best(last.average, 1, scores), *records, [row], versions)
 
 
 def test_other_versions_than_the_checkpoints_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
