@@ -206,3 +206,12 @@ def test_a_recipe_that_the_kernel_does_not_do(case: Case, option: str, value: st
     changes: dict[str, Any] = {option: value}
     with pytest.raises(UserError, match=rf"--{option}: expected \w+, the only one .*, found {value}"):
         KernelTrainer(run_of(Recipe(**changes)), case.device, 10, None)
+
+
+def test_jax_beside_is_scored_by_its_average(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the device is, not by the parameters of its last step."""
+    beside, scored = JaxBeside(case.run), list[Params]()
+    beside.state = beside.state._replace(average=random_params(case.run.config, 1))
+    monkeypatch.setattr("fpga_bridge.training.run.evaluate", lambda params, *_: scored.append(params) or {})
+    assert beside.evaluate(case.run.corpus.dev) == {}
+    assert [differing(params, beside.state.average) for params in scored] == [[]]
