@@ -67,10 +67,11 @@ class Faults:
             first = report.first_divergence
             step, found = (None, None) if first is None else (first.step, first.name)
             expected = fault.first_point(config.n_blocks)
-            right = (step, found) == (fault.step, expected)
+            # A later step will do: a sentence without padding, say, shows no fault of padding.
+            right = step is not None and step >= fault.step and found == expected
             table.add_row(
                 fault.name,
-                f"step {fault.step}, {expected}",
+                f"step {fault.step} or later, {expected}" if fault.step else expected,
                 "nowhere" if found is None else f"step {step}, {found}",
                 "found" if right else "MISSED",
             )

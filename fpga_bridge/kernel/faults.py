@@ -25,7 +25,7 @@ class Fault(ABC):
     """A fault and where it must be found.
 
     point: the first trace point of ``tiny`` or a paper preset that must disagree; ``{last}`` stands
-    for the last block. step: the step it shows in.
+    for the last block. step: the first that it can show in.
     """
 
     name: str

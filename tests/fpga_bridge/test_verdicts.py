@@ -71,7 +71,7 @@ def stepped(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     in_float64: list[bool] = []
 
     def step(params: Params, state: Any, *_: Any) -> tuple[Params, Any, Any]:
-        in_float64.append(jax.config.jax_enable_x64)
+        in_float64.append(jax.tree.leaves(params)[0].dtype == np.float64)
         return params, state, np.float32(1)
 
     monkeypatch.setattr(compare, "sgd_step", step)
@@ -122,12 +122,13 @@ def found_at(step: int, name: str) -> Report:
     return report
 
 
-def test_faults_says_no_unless_each_is_found_at_its_point_and_step(
+def test_faults_says_no_unless_each_is_found_at_its_point_and_not_before_its_step(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fault = FAULTS["stale_merged_half"]
     planted = {
         fault.name: (fault.step, fault.point, True),
+        "later": (fault.step + 1, fault.point, True),
         "too_early": (fault.step - 1, fault.point, False),
         "elsewhere": (fault.step, "embed", False),
     }
@@ -151,8 +152,9 @@ def test_faults_says_no_unless_each_is_found_at_its_point_and_step(
         {"fault": "unseen", "found_at": None, "step": None, "right": False},
     ]
     said = capsys.readouterr().out
-    assert "1 of 1 faults found" in said and "1 of 4 faults found" in said
-    assert f"step 1, {fault.point}" in said and f"step 0, {fault.point}" in said and "nowhere" in said
+    assert "1 of 1 faults found" in said and "2 of 5 faults found" in said
+    assert f"step 1 or later, {fault.point}" in said and f"step 0, {fault.point}" in said
+    assert "nowhere" in said
 
 
 def test_lint_says_no_to_a_source_with_a_finding(
