@@ -31,7 +31,7 @@ RECIPE = Recipe(epochs=EPOCHS, average=1.0, peak_learning_rate=7e-3, seed=3)
 
 
 def watch() -> Watch:
-    return Watch(Progress(console=Console(), disable=True), SENTENCES)
+    return Watch(Progress(console=Console(), disable=True), SENTENCES, compiles=False)
 
 
 class Case(NamedTuple):
