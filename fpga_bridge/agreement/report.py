@@ -17,7 +17,7 @@ from fpga_bridge.agreement.lockstep import Report
 from fpga_bridge.device import Trace
 from fpga_bridge.kernel.build import write_atomically
 from ttjax import UserError
-from ttjax.output import check_file, check_writable, json_number
+from ttjax.output import check_file, check_writable, json_number, resolved
 
 # A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
 # zero in exact arithmetic, and so such a bias never leaves its start but by noise.
@@ -118,7 +118,7 @@ def check_keep(path: Path) -> Path:
     Raises:
         UserError: something other than a file is there, or its folder can't be written to or made.
     """
-    target = path.resolve()
+    target = resolved(path)
     if target.exists():
         return check_file(path)
     nearest = next(folder for folder in target.parents if folder.exists())
