@@ -61,7 +61,7 @@ def summary(report: Report, device: str = "csim") -> list[str]:
     lines = [
         f"{report.mode}: {report.steps} steps, {points} trace points each, padding left out; allowed:"
         f" {report.criterion.multiple:g} times float32's own error + {report.criterion.floor:g} epsilon;"
-        f" the worst point uses {100 * worst:.0f} % of that",
+        f" the worst point uses {f'{100 * worst:.0f} % of' if worst <= 1 else f'{worst:.3g} times'} that",
     ]
     if report.unseen_updates:
         few = ", ".join(report.unseen_updates[:UNSEEN_SHOWN])
@@ -87,7 +87,7 @@ def summary(report: Report, device: str = "csim") -> list[str]:
 
 def describe(c: Comparison) -> str:
     """One divergence in a line: where, how much, and the worst element on both sides."""
-    where = f"step {c.step}, stage {c.stage} ({KINDS[c.kind]}), {c.name}{list(c.shape)}: {c.reason}"
+    where = f"step {c.step}, stage {c.stage} ({KINDS[c.kind]}), {c.name} of shape {list(c.shape)}: {c.reason}"
     if c.worst is not None:
         where += f"; worst at {list(c.worst)}: JAX {c.expected}, device {c.actual}"
     if c.ulp is not None:
