@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
     "flow": "dense",
 }
 FIELDS = {"lr": "peak_learning_rate", "schedule_epochs": "epochs"}
-NOT_RECIPE = {"model", "data", "epochs", "limit", "checkpoint", "resume", "json"}
+NOT_RECIPE = {"model", "data", "epochs", "limit", "checkpoint", "resume", "picture", "json"}
 # Options of a model, and what they change in tiny's configuration.
 MODEL: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"format": "dense"}, {"format": "dense"}),
