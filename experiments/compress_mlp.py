@@ -133,7 +133,7 @@ class CompressMlp:
                 }
             )
         return {
-            "data": {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest},
+            "data": corpus.identity,
             "test_sentences": len(corpus.test),
             "epochs": self.epochs,
             "fine_tuning_epochs": fine_tuning,

@@ -88,7 +88,7 @@ class GpuBaseline:
         result: dict[str, Any] = {
             "options": options,
             "preset": self.preset,
-            "data": {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest},
+            "data": corpus.identity,
             "sentences": sentences,
             "steps": self.steps,
             "rounds": self.rounds,

@@ -62,7 +62,7 @@ class Evaluate:
         corpus = load_corpus(checkpoint.data.given if self.data is None else self.data, notify=out.say)
         if corpus.digest != checkpoint.data.digest:
             out.say(f"data: the model was trained on another corpus than this, {checkpoint.data.name}")
-        sentences = getattr(corpus, self.split)
+        sentences = corpus.split(self.split)
         if not sentences:
             raise UserError(f"--split: expected sentences, found none in {self.split} of {corpus.name}")
         with out.progress() as progress:
@@ -75,9 +75,14 @@ class Evaluate:
                 on_chunk=lambda done: progress.update(task, completed=done),
             )
         out.console.print(_scores_table(self.split, corpus, scores))
-        data = {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest}
         out.write_json(
-            {"model": self.model, "best": self.best, "data": data, "split": self.split, "scores": scores}
+            {
+                "model": self.model,
+                "best": self.best,
+                "data": corpus.identity,
+                "split": self.split,
+                "scores": scores,
+            }
         )
         return 0
 

@@ -243,9 +243,7 @@ class Run:
             "flow": recipe.flow,
             "parameters": model_costs(self.config).parameters,
             "data": {
-                "name": self.corpus.name,
-                "synthetic": self.corpus.synthetic,
-                "digest": self.corpus.digest,
+                **self.corpus.identity,
                 "train_sentences": self.data.train_sentences,
                 "limited": self.data.train_sentences < len(self.corpus.train),
             },

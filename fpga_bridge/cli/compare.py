@@ -76,9 +76,9 @@ class Compare:
         if self.picture is not None:
             check_picture(self.picture, "--picture")
         check_run(self.steps, self.rate, self.seed, self.timeout)
-        if self.xclbin is not None and not any(name.startswith("xrt:") for name in self.devices):
-            raise UserError("--xclbin is a card's program: expected an xrt: among --devices, found none")
         if self.xclbin is not None:
+            if not any(name.startswith("xrt:") for name in self.devices):
+                raise UserError("--xclbin is a card's program: expected an xrt: among --devices, found none")
             check_xclbin_file(self.xclbin)
         if len(set(self.devices)) != len(self.devices) or not self.devices:
             raise UserError(f"--devices: expected each once, found {' '.join(self.devices) or 'none'}")
@@ -119,7 +119,7 @@ class Compare:
             {
                 "preset": self.model.preset,
                 "config": dataclasses.asdict(config),
-                "data": {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest},
+                "data": corpus.identity,
                 "steps": self.steps,
                 "rate": self.rate,
                 "seed": self.seed,

@@ -125,12 +125,11 @@ class Cosim:
         return 0 if report.agree else 1
 
     def _json(self, report: Report, config: ModelConfig, corpus: Corpus, opened: Opened) -> dict[str, object]:
-        data = {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest}
         return {
             **to_json(report),
             "preset": self.model.preset,
             "config": dataclasses.asdict(config),
-            "data": data,
+            "data": corpus.identity,
             "rate": self.rate,
             "seed": self.seed,
             "fault": self.fault,

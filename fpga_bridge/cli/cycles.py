@@ -91,7 +91,7 @@ class Cycles:
                 "preset": self.model.preset,
                 "config": asdict(config),
                 "accelerator": asdict(self.accelerator),
-                "data": {"name": corpus.name, "synthetic": corpus.synthetic, "digest": corpus.digest},
+                "data": corpus.identity,
                 **found,
                 "counted_differences": differing,
             }

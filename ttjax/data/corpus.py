@@ -72,6 +72,11 @@ class Corpus:
             raise UserError(f"unknown split {name!r}: expected one of {', '.join(SPLITS)}")
         return {"train": self.train, "dev": self.dev, "test": self.test}[name]
 
+    @property
+    def identity(self) -> dict[str, str | bool]:
+        """What a result says of the data that it is of, as JSON values."""
+        return {"name": self.name, "synthetic": self.synthetic, "digest": self.digest}
+
     @cached_property
     def digest(self) -> str:
         """Hexadecimal sha256 over the content of all splits; the name has no part in it."""

@@ -21,9 +21,7 @@ def statistics(corpus: Corpus, config: ModelConfig) -> dict[str, Any]:
     vocabulary = build_vocabulary(corpus, config.vocab_size)
     everything = corpus.train + corpus.dev + corpus.test
     return {
-        "name": corpus.name,
-        "synthetic": corpus.synthetic,
-        "digest": corpus.digest,
+        **corpus.identity,
         "seq_len": config.seq_len,
         "vocabulary_limit": config.vocab_size,
         "vocabulary": len(vocabulary.words),
