@@ -19,6 +19,7 @@ import tyro
 from ttjax.cli_info import Info
 from ttjax.cli_train import Train
 from ttjax.cli_use import Evaluate, Predict
+from ttjax.compiled import keep_compiled
 from ttjax.data.cli import DataFetch, DataShow
 from ttjax.errors import UserError
 
@@ -72,8 +73,10 @@ def exit_status(command: Callable[[], int], *, own_process: bool = False) -> int
     """The command's own status; 2 and one line on standard error for a UserError, a path denied, a full disk.
 
     130 on Ctrl-C, 141 when the reader of standard output has gone. ``own_process``: nothing but the command
-    runs in this process, which ends with it.
+    runs in this process, which ends with it; what it compiles is kept for the next one.
     """
+    if own_process:
+        keep_compiled()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that can't show a sign (× in ASCII) shows another in its place.
         if isinstance(stream, TextIOWrapper):
