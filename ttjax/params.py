@@ -85,7 +85,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def abstract_params(config: ModelConfig) -> Params:
     """Parameters as ``jax.ShapeDtypeStruct`` leaves, without values. Shared: not to be changed."""
     # Tracing the initialisation takes a tenth of a second, and everything asks for the same few models.
-    return jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    # Blocks are alike: one is traced.
+    one = config.replace(n_blocks=1, frozen=(), recompute=())
+    if config == one:
+        return jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    layers = dict(abstract_params(one))
+    block = layers.pop("block0")
+    # In the order of their names, like all that JAX has transformed.
+    return dict(sorted({**layers, **{f"block{b}": block for b in range(config.n_blocks)}}.items()))
 
 
 def check_params(params: Params, config: ModelConfig) -> None:

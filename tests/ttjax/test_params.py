@@ -14,6 +14,7 @@ from ttjax.errors import UserError
 from ttjax.params import (
     EMBED_STD,
     POSITION_STD,
+    abstract_params,
     check_params,
     core_list,
     flatten,
@@ -68,6 +69,17 @@ def test_no_two_fresh_leaves_are_alike(form: Format) -> None:
         if not name.endswith(("scale", "bias"))
     }
     assert len(drawn) >= len(linear_names(TINY)) + 4 and len(set(drawn.values())) == len(drawn)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_abstract_parameters_are_the_fresh_ones_without_values(form: Format) -> None:
+    config = TINY.replace(format=form, n_blocks=11, frozen=("block3.q",), recompute=(2,))
+    fresh = jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+    abstract = abstract_params(config)
+    assert abstract == fresh
+    assert list(flatten(abstract)) == list(flatten(fresh))
+    # An eleventh block comes before the third, as JAX sorts names: files are written in this order.
+    assert list(abstract)[:4] == ["block0", "block1", "block10", "block2"]
 
 
 def test_the_first_wrong_leaf_is_the_one_named() -> None:
