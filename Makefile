@@ -45,7 +45,7 @@ unit: compiler $(DEV) ## all tests but those of slow, test-memory and test-xrt
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 slow: compiler $(DEV) ## the tests that take minutes
-	@$(BIN)/pytest -q -n $(JOBS) -m slow $(ARGS)
+	@XLA_FLAGS= $(BIN)/pytest -q -n $(JOBS) -m slow $(ARGS)
 
 # Without the tool its tests still run, to be counted and named as skipped; only then is that a pass.
 test-memory: yosys $(DEV) ## banks mapped by an open synthesis tool (yosys), against the model
@@ -55,7 +55,7 @@ test-memory: yosys $(DEV) ## banks mapped by an open synthesis tool (yosys), aga
 
 # As above: what XRT is missing for is counted and named as skipped.
 test-xrt: compiler runtime $(DEV) $(XRT) ## the real XRT runtime on a simulated U50, no card needed
-	@$(BIN)/pytest -q -m xrt $(ARGS)
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m xrt $(ARGS)
 	@$(HAS_RUNTIME) || \
 	  echo "skipped: nothing was run through XRT, it is not installed (the count is above)"
 

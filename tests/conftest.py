@@ -13,6 +13,10 @@ from jaxtyping import install_import_hook
 # Before anything imports ttjax: annotations are checked at run time in tests alone.
 install_import_hook("ttjax", "beartype.beartype")
 
+# Most of the tests' time is XLA's compiling, and most of that is spent on speed that a small shape can't use.
+# `make slow` and `make cosim` run what users run; $XLA_FLAGS, even empty, takes the place of this.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
