@@ -29,9 +29,13 @@ class StepResult:
 
 
 class Device(Protocol):
-    """Something that holds parameters and trains them one sentence at a time."""
+    """Something that holds parameters and trains them one sentence at a time.
+
+    ``taps``: whether it shows and takes in values within a step; else its trace is losses and parameters.
+    """
 
     config: ModelConfig
+    taps: bool
 
     def load(self, params: Params) -> None:
         """Puts parameters on the device and checks that they arrived."""

@@ -20,7 +20,7 @@ from fpga_bridge.device import Device, Trace
 from fpga_bridge.devices.host import visible_points
 from fpga_bridge.devices.reference import JaxDevice
 from fpga_bridge.program.manifest import make_manifest
-from ttjax import Batch, Params, UserError, flatten
+from ttjax import Batch, ModelConfig, Params, UserError, flatten
 
 Mode = Literal["locked", "free", "isolated"]
 
@@ -34,6 +34,7 @@ class Report:
     failing: both sides' arrays of the first step that disagrees.
     updates: by parameter, the largest excess that leaving it as it was before a step would have had; one
     whose updates stay at or below 1 would agree without them.
+    moved: frozen parameters whose bits the device changed, each with the first step after which it had.
     """
 
     mode: Mode
@@ -44,6 +45,7 @@ class Report:
     same_bits: bool | None = None
     failing: dict[str, Trace] = field(default_factory=dict)
     updates: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -62,8 +64,9 @@ class Report:
 
     @property
     def agree(self) -> bool:
-        """Whether every point of every step agrees, and there was one."""
-        return bool(self.comparisons) and self.first_divergence is None and self.same_bits is not False
+        """Whether every point of every step agrees, there was one, and what is frozen kept its bits."""
+        agreed = bool(self.comparisons) and self.first_divergence is None
+        return agreed and self.same_bits is not False and not self.moved
 
 
 def cosimulate(
@@ -94,6 +97,7 @@ def cosimulate(
     report = Report(mode, criterion)
     for one in (device, truth, jax):
         one.load(params)
+    frozen = _of_frozen(params, device.config)
     for step, rate in enumerate(rates):
         sentence = Batch(*(np.asarray(field)[step] for field in batch))
         overrides = None
@@ -107,7 +111,7 @@ def cosimulate(
         before = flatten(truth.read())
         results = [one.step(sentence, rate, trace=True, overrides=overrides) for one in (device, jax, truth)]
         actual, expected, exact = (result.trace or {} for result in results)
-        if not getattr(device, "taps", True):
+        if not device.taps:
             # Such a device shows less; what it must show is in ``points``, and all of it is compared.
             seen = {point.name for point in points}
             expected, exact = ({n: a for n, a in side.items() if n in seen} for side in (expected, exact))
@@ -124,6 +128,8 @@ def cosimulate(
         for name, excess in _of_skipped_updates(compared, exact, before):
             report.updates[name] = max(excess, report.updates.get(name, 0.0))
         report.losses.append((results[0].loss, results[1].loss))
+        for name in _changed(frozen, _of_frozen(device.read(), device.config) if frozen else {}):
+            report.moved.setdefault(name, step)
         if not report.failing and not all(c.agree for c in compared):
             report.failing = {"device": actual, "jax": expected, "truth": exact}
         progress()
@@ -147,6 +153,17 @@ def _of_skipped_updates(
             yield name, excess_of(error, c.allowed)
 
 
+def _of_frozen(params: Params, config: ModelConfig) -> Trace:
+    """The parameters that aren't to change, by name: they have no trace point after a step."""
+    leaves = flatten(params)
+    return {name: np.asarray(a) for name, a in leaves.items() if name.rpartition(".")[0] in config.frozen}
+
+
+def _changed(before: Trace, after: Trace) -> list[str]:
+    """Names of the arrays whose bits differ."""
+    return [n for n, a in after.items() if not np.array_equal(before[n].view(np.uint32), a.view(np.uint32))]
+
+
 def _run_untraced(device: Device, params: Params, batch: Batch, rates: np.ndarray, report: Report) -> None:
     """The same steps in one call without trace: their time, and whether tracing changes a bit."""
     traced = flatten(device.read())
@@ -155,7 +172,4 @@ def _run_untraced(device: Device, params: Params, batch: Batch, rates: np.ndarra
     device.steps(batch, rates)
     report.ms_per_step = 1e3 * (time.perf_counter() - start) / len(rates)
     if report.mode != "isolated":
-        untraced = flatten(device.read())
-        report.same_bits = all(
-            np.array_equal(untraced[name].view(np.uint32), traced[name].view(np.uint32)) for name in traced
-        )
+        report.same_bits = not _changed(traced, flatten(device.read()))

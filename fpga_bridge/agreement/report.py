@@ -70,6 +70,12 @@ def summary(report: Report, device: str = "csim") -> list[str]:
             f"updates too small to be seen, {len(report.unseen_updates)} of {len(report.updates)} parameters:"
             f" left as they were, they would agree too ({few}{more})"
         )
+    if report.moved:
+        name, step = next(iter(report.moved.items()))
+        count = len(report.moved)
+        lines.append(
+            f"frozen parameters that the device changed, {count}; the first: {name}, in step {step + 1}"
+        )
     if report.same_bits is not None:
         ending = "the same bits" if report.same_bits else "OTHER BITS"
         lines.append(f"the same steps in one call without trace end in {ending}")
@@ -86,8 +92,10 @@ def summary(report: Report, device: str = "csim") -> list[str]:
 
 
 def describe(c: Comparison) -> str:
-    """One divergence in a line: where, how much, and the worst element on both sides."""
-    where = f"step {c.step}, stage {c.stage} ({KINDS[c.kind]}), {c.name} of shape {list(c.shape)}: {c.reason}"
+    """One divergence in a line, steps counted from 1: where, how much, the worst element on both sides."""
+    where = (
+        f"step {c.step + 1}, stage {c.stage} ({KINDS[c.kind]}), {c.name} of shape {list(c.shape)}: {c.reason}"
+    )
     if c.worst is not None:
         where += f"; worst at {list(c.worst)}: JAX {c.expected}, device {c.actual}"
     if c.ulp is not None:
@@ -96,7 +104,7 @@ def describe(c: Comparison) -> str:
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """The report's figures as JSON values; ``first_divergence`` is null where all agree."""
+    """The report's figures as JSON values; steps count from 0, ``first_divergence`` is null if all agree."""
     first = report.first_divergence
     return {
         "agree": report.agree,
@@ -107,6 +115,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "ms_per_step": report.ms_per_step,
         "same_bits_untraced": report.same_bits,
         "unseen_updates": report.unseen_updates,
+        "moved": report.moved,
         "losses": [{"device": json_number(device), "jax": json_number(jax)} for device, jax in report.losses],
         "points": [asdict(c) for c in report.comparisons],
     }

@@ -133,7 +133,6 @@ class Cosim:
             "rate": self.rate,
             "seed": self.seed,
             "fault": self.fault,
-            "csim_ms_per_step": report.ms_per_step if opened.label == "csim" else None,
             "device": opened.label,
             "simulated": opened.simulated,
             "taps": opened.device.taps,

@@ -56,7 +56,8 @@ class Faults:
         for name in ("immediate", "rederive", "recompute", "frozen"):
             if getattr(self.model, name) is not None:
                 raise UserError(
-                    f"--{name}: expected the preset's own, by which it is known where a fault shows"
+                    f"--{name}: expected none, since where each fault must show is known for the preset's own"
+                    " setting only: leave it out"
                 )
         corpus = load_corpus(self.data, notify=out.say)
         config, batch = draw_sentences(corpus, self.model.config(), STEPS, seed=0)
@@ -71,8 +72,8 @@ class Faults:
             right = step is not None and step >= fault.step and found == expected
             table.add_row(
                 fault.name,
-                f"step {fault.step} or later, {expected}" if fault.step else expected,
-                "nowhere" if found is None else f"step {step}, {found}",
+                f"step {fault.step + 1} or later, {expected}" if fault.step else expected,
+                "nowhere" if step is None else f"step {step + 1}, {found}",
                 "found" if right else "MISSED",
             )
             findings.append({"fault": fault.name, "found_at": found, "step": step, "right": right})

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt32
 from numpy.typing import ArrayLike
 
-from fpga_bridge.device import StepResult, Trace, encode_examples, stacked
+from fpga_bridge.device import Device, StepResult, Trace, encode_examples, stacked
 from fpga_bridge.program.manifest import LOSSES, Manifest, TracePoint, make_manifest
 from ttjax import Batch, Logits, ModelConfig, Params, UserError, flatten
 
@@ -130,7 +130,8 @@ class KernelDevice(ABC):
         joint, intent, slot = losses
         values = dict(zip(LOSSES, (intent, slot, joint), strict=True))
         seen: Trace = {name: np.asarray(value, np.float32) for name, value in values.items()}
-        return seen | {f"new_{name}": np.asarray(leaf) for name, leaf in flatten(self.read()).items()}
+        new = {f"new_{name}": np.asarray(leaf) for name, leaf in flatten(self.read()).items()}
+        return seen | {name: leaf for name, leaf in new.items() if name in self.manifest.by_name}
 
     def _differs(self, word: int, written: int, found: int) -> NoReturn:
         """Refuses to go on with an image of which that word reads back as another."""
@@ -184,8 +185,8 @@ def logits_without_padding(logits: Logits, length: ArrayLike) -> Logits:
     return Logits(np.asarray(logits.intent), slots)
 
 
-def visible_points(device: object, manifest: Manifest) -> tuple[TracePoint, ...]:
+def visible_points(device: Device, manifest: Manifest) -> tuple[TracePoint, ...]:
     """The trace points a device can show: all, or losses and updated parameters of a build without taps."""
-    if getattr(device, "taps", True):
+    if device.taps:
         return manifest.points
     return tuple(p for p in manifest.points if p.kind == "updated" or p.name in LOSSES)

@@ -36,6 +36,8 @@ class JaxDevice:
     Matrix products run at the highest precision (a GPU would otherwise use TF32).
     """
 
+    taps: bool = True
+
     def __init__(self, config: ModelConfig, dtype: type[np.floating] = np.float32) -> None:
         self.config = config
         self.dtype = np.dtype(dtype)

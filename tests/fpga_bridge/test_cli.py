@@ -69,7 +69,7 @@ def test_cosim_on_travel_agrees_with_its_report_alone_on_standard_output(
     arguments = ["cosim", "--preset", "tiny", "--data", "travel", "--steps", "3"]
     report = json_on_standard_output(arguments, 0, capsys)
     assert report["agree"] is True and report["steps"] == 3 and report["first_divergence"] is None
-    assert report["csim_ms_per_step"] == report["ms_per_step"] > 0
+    assert report["ms_per_step"] > 0
     assert report["data"]["name"].startswith("travel") and report["data"]["synthetic"] is True
     config = TINY.replace(n_intents=report["config"]["n_intents"], n_slots=report["config"]["n_slots"])
     points = make_manifest(config).points

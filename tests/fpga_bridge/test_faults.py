@@ -143,7 +143,7 @@ def test_a_model_in_which_faults_show_elsewhere_is_refused(
     option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["faults", "--preset", "tiny", *option]) == 2
-    assert f"{option[0]}: expected the preset's own" in capsys.readouterr().err
+    assert f"{option[0]}: expected none, since where each fault must show" in capsys.readouterr().err
 
 
 def test_an_unknown_fault_is_refused_with_the_names_of_all() -> None:

@@ -162,7 +162,7 @@ def test_a_device_that_lies_about_one_point_is_caught_there(point: str, what: st
     assert not report.agree
     first = report.first_divergence
     assert first is not None and first.name == point
-    assert describe(first).startswith(f"step 1, stage {first.stage} ({KINDS[first.kind]}), {point}")
+    assert describe(first).startswith(f"step 2, stage {first.stage} ({KINDS[first.kind]}), {point}")
 
 
 class LeavesStale(CsimDevice):

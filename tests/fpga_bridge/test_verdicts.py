@@ -153,7 +153,7 @@ def test_faults_says_no_unless_each_is_found_at_its_point_and_not_before_its_ste
     ]
     said = capsys.readouterr().out
     assert "1 of 1 faults found" in said and "2 of 5 faults found" in said
-    assert f"step 1 or later, {fault.point}" in said and f"step 0, {fault.point}" in said
+    assert f"step 2 or later, {fault.point}" in said and f"step 1, {fault.point}" in said
     assert "nowhere" in said
 
 
