@@ -19,9 +19,10 @@ from rich.table import Table
 from experiments.files import check_replaceable, options_of
 from experiments.processes import Job, other_code
 from experiments.runs import RunOptions, extent, mean
-from fpga_bridge.cli import main as fpga_bridge
+from fpga_bridge.cli import main as fpga_bridge_command
 from fpga_bridge.kernel.build import write_atomically
-from fpga_bridge.training.report import NAME, POINTS, SCORES, passes
+from fpga_bridge.training.report import NAME as TRAINING
+from fpga_bridge.training.report import POINTS, SCORES, passes
 from ttjax.cli import exit_status
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
@@ -29,6 +30,7 @@ from ttjax.output import Output, user_cache, write_json
 from ttjax.picture import check_results_folder
 
 MINUTES = 40.0  # five seeds, one at a time
+NAME = "train_on_kernel"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class TrainOnKernel:
         out.say(f"trainings: {len(jobs)}, of which {len(done)} are done{by}")
         folders = [self._trained(job) for job in jobs]
         found = [_result(folder) for folder in folders]
-        write_atomically((folders[0] / f"{NAME}.png").read_bytes(), self.out / f"{NAME}.png")
+        write_atomically((folders[0] / f"{TRAINING}.png").read_bytes(), self.out / f"{NAME}.png")
         summary = {"options": options, **summarised(found)}
         write_json(self.out / f"{NAME}.json", summary)
         out.console.print(table(summary))
@@ -91,18 +93,20 @@ class TrainOnKernel:
             options += [] if self.data is None else ["--data", self.data]
             options += [] if self.limit is None else ["--limit", str(self.limit)]
             seed = job.recipe.seed
-            status = fpga_bridge(["train", *options, "--seed", str(seed), "--out", str(folder)])
+            status = fpga_bridge_command(["train", *options, "--seed", str(seed), "--out", str(folder)])
+            if status == 130:
+                raise KeyboardInterrupt
             if status:
                 raise UserError(f"the training with seed {seed} ended with status {status}, see above")
         return folder
 
 
 def _done(folder: Path) -> bool:
-    return (folder / f"{NAME}.png").exists()  # the last that is written
+    return (folder / f"{TRAINING}.png").exists()  # the last that is written
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / f"{NAME}.json").read_text())
+    return json.loads((folder / f"{TRAINING}.json").read_text())
 
 
 def summarised(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class KernelTrain(Train):
     Examples: fpga-bridge train --preset enc2 --epochs 10 --checkpoint run.safetensors
               fpga-bridge train --resume run.safetensors
               fpga-bridge train --preset tiny --data travel --epochs 2 --limit 300 --no-beside-jax
-              fpga-bridge train --preset enc2 --epochs 10 --device xrt:0 --out experiments/results
+              fpga-bridge train --preset enc2 --epochs 10 --device xrt:0 --out results
     """
 
     flow: str | None = None
@@ -47,7 +47,7 @@ class KernelTrain(Train):
     beside_jax: bool = True
     """Train on JAX too, to compare with. Resuming, JAX does the epochs again that the checkpoint has."""
     out: Path | None = None
-    """Existing folder for train_on_kernel.json and train_on_kernel.png: drift by step, scores by epoch."""
+    """Existing folder for kernel_training.json and kernel_training.png: drift by step, scores by epoch."""
 
     def run(self) -> int:
         """Train, print, draw, write; returns exit status 0."""

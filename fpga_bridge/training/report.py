@@ -12,7 +12,8 @@ from ttjax.cli_progress import epoch_line
 from ttjax.output import write_json
 from ttjax.picture import save, subplots
 
-NAME = "train_on_kernel"
+# Not the name of the study over seeds, whose results a single training must not replace.
+NAME = "kernel_training"
 # Percentage points that a score of the device may be from JAX's, to pass.
 POINTS = 0.3
 SCORES = {"intent_accuracy": "intent", "slot_f1": "slot F1"}

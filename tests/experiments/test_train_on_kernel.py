@@ -47,13 +47,13 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seed, folder = int(options["--seed"]), Path(options["--out"])
         assert options["--data"] == "travel"
         if seed not in DEVICE:
-            return 2
+            return 130 if seed == 130 else 2
         seeds.append(seed)
-        (folder / "train_on_kernel.json").write_text(json.dumps(results(seed)))
-        (folder / "train_on_kernel.png").write_bytes(b"picture of %d" % seed)
+        (folder / "kernel_training.json").write_text(json.dumps(results(seed)))
+        (folder / "kernel_training.png").write_bytes(b"picture of %d" % seed)
         return 0
 
-    monkeypatch.setattr(train_on_kernel, "fpga_bridge", train)
+    monkeypatch.setattr(train_on_kernel, "fpga_bridge_command", train)
     monkeypatch.chdir(tmp_path)
     return seeds
 
@@ -117,3 +117,10 @@ def test_what_cannot_be_done_is_refused_in_a_line(
     assert main([*WHERE, *options]) == 2
     assert said in capsys.readouterr().err
     assert not Path("train_on_kernel.json").exists()
+
+
+def test_an_interrupted_training_interrupts_the_study(
+    trained: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*WHERE, "--seeds", "130"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -76,7 +76,7 @@ def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(runs: Files) -> None:
 
 
 def test_the_results_say_what_was_done_and_compare_it_with_jax(runs: Files) -> None:
-    results = json.loads((runs.out / "train_on_kernel.json").read_text())
+    results = json.loads((runs.out / "kernel_training.json").read_text())
     alone = json.loads(runs.unbroken_json.read_text())
     assert untimed(results["epochs"]) == untimed(alone["epochs"])
     assert results["test"] == alone["test"] and "jax" not in alone and alone["compared"] == {}
@@ -93,12 +93,12 @@ def test_the_results_say_what_was_done_and_compare_it_with_jax(runs: Files) -> N
         ("test", results["test"], results["jax"]["test"]),
     ):
         assert results["compared"][split] == comparison(here, there)
-    assert (runs.out / "train_on_kernel.png").read_bytes().startswith(b"\x89PNG")
+    assert (runs.out / "kernel_training.png").read_bytes().startswith(b"\x89PNG")
     assert [*runs.out.iterdir()] != [] and len([*runs.out.iterdir()]) == 2
 
 
 def test_the_table_says_both_sides_scores_the_drift_and_whether_they_pass(runs: Files) -> None:
-    results = json.loads((runs.out / "train_on_kernel.json").read_text())
+    results = json.loads((runs.out / "kernel_training.json").read_text())
     last, lines = results["epochs"][-1], runs.said.splitlines()
     assert "device: csim, 20 sentences a call" in lines and "SYNTHETIC" in runs.said
     drift = f"{last['drift'][-1][1]:.1e}"
@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_is_refused_and_left_alone(
         (["--out", "absent"], "--out: expected an existing folder, found none at absent"),
         (["--checkpoint", "absent/run"], "expected an existing folder"),
         (["--checkpoint", "out.json"], "--json: expected another file than --checkpoint"),
-        (["--out", ".", "--checkpoint", "train_on_kernel.png"], "--out: expected another file than --check"),
+        (["--out", ".", "--checkpoint", "kernel_training.png"], "--out: expected another file than --check"),
         (["--resume", "absent"], "absent: expected a checkpoint, can't read it"),
     ],
 )
