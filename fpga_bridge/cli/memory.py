@@ -61,6 +61,9 @@ class Memory:
             raise UserError(f"--max-mb: expected a number of megabytes above 0, found {self.max_mb:g}")
         config = self.model.config()
         if self.plan or self.max_mb is not None:
+            for name in ("recompute", "rederive", "immediate"):
+                if getattr(self.model, name) is not None:
+                    raise UserError(f"--{name}: expected none with a plan, which chooses it: leave one out")
             limit = None if self.max_mb is None else round(self.max_mb * MEGABYTE)
             with out.console.status("planning what to keep"):
                 # The longest program is the one of the plan that makes all again.

@@ -262,8 +262,13 @@ def test_the_command_plans_for_the_megabytes_it_is_given(capsys: pytest.CaptureF
             ["--preset", "tiny", "--max-mb", "inf"],
             "--max-mb: expected a number of megabytes above 0, found inf",
         ),
+        (["--preset", "tiny", "--plan", "--recompute", "0"], "--recompute: expected none with a plan"),
+        (
+            ["--preset", "tiny", "--max-mb", "9", "--immediate", "False"],
+            "--immediate: expected none with a plan",
+        ),
     ],
-    ids=["no plan", "uncompressed", "not a number", "infinite"],
+    ids=["no plan", "uncompressed", "not a number", "infinite", "recompute chosen", "immediate chosen"],
 )
 @pytest.mark.usefixtures("short_search")
 def test_what_cannot_be_asked_for_is_one_line_and_status_2(
