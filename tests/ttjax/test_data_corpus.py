@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -117,18 +118,31 @@ def test_a_failed_write_leaves_the_old_corpus(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
-def test_a_failed_rename_puts_the_old_corpus_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (OSError(5, "Input/output error"), pytest.raises(UserError, match="Input/output error")),
+        (KeyboardInterrupt(), pytest.raises(KeyboardInterrupt)),
+    ],
+    ids=["failure", "interruption"],
+)
+def test_a_failed_rename_puts_the_old_corpus_back(
+    cause: BaseException,
+    told: AbstractContextManager[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     folder = tmp_path / "corpus"
     write_corpus(corpus_of("old"), folder)
     rename = os.rename
 
     def refuse_the_new_one(source: Path, target: Path) -> None:
         if ".new." in source.name:
-            raise OSError(5, "Input/output error")
+            raise cause
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", refuse_the_new_one)
-    with pytest.raises(UserError, match="Input/output error"):
+    with told:
         write_corpus(corpus_of("new"), folder)
     assert read_corpus(folder, "small") == corpus_of("old")
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]

@@ -143,8 +143,8 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
             os.rename(folder, old)
         try:
             os.rename(fresh, folder)
-        except OSError:
-            if old.exists():
+        except BaseException:  # an interruption too: the corpus is not to be left under another name
+            if old.exists() and not folder.exists():
                 os.rename(old, folder)
             raise
     except OSError as error:
