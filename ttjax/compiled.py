@@ -14,6 +14,7 @@ import jax
 
 from ttjax.output import user_cache
 
+CPUINFO = Path("/proc/cpuinfo")
 # Programs that take less than this to compile (seconds) are not worth a file.
 WORTH_KEEPING = 0.3
 
@@ -48,8 +49,9 @@ def keep_compiled(flags: frozenset[str] | None = None) -> Path | None:
 def processor_flags() -> frozenset[str]:
     """The first processor's flags; none where the system doesn't list them."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
         return frozenset()
-    flags = next((line for line in lines if line.startswith("flags")), "")
+    # x86 has flags, ARM features.
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return frozenset(flags.partition(":")[2].split())

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from ttjax import compiled
 from ttjax.compiled import keep_compiled, processor_flags
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,24 @@ def test_each_kind_of_processor_has_a_folder_in_the_users_cache(cache: Path) -> 
     for flags, same in ((AVX2, True), (AVX2 | {"bmi2"}, False)):
         jax.config.update("jax_compilation_cache_dir", None)
         assert (keep_compiled(flags) == folder) is same
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "flags"),
+    [
+        ("processor\t: 0\nflags\t\t: fma avx2\nprocessor\t: 1\nflags\t\t: none\n", {"fma", "avx2"}),
+        ("processor\t: 0\nFeatures\t: fp asimd sve\n", {"fp", "asimd", "sve"}),
+        (None, set()),
+    ],
+    ids=["x86", "ARM", "another system"],
+)
+def test_what_the_processor_can_do(
+    cpuinfo: str | None, flags: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "CPUINFO", tmp_path / "cpuinfo")
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert processor_flags() == flags
 
 
 def test_a_folder_of_the_users_own_choice_stays(cache: Path) -> None:
