@@ -153,7 +153,7 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
             f"{a['tile_rows']} × {a['tile_lanes']}",
             str(a["norm_lanes"]),
             str(a["nonlinear_lanes"]),
-            f"{row['cycles']:,}".replace(",", " "),
+            f"{row['cycles']:,}",
             f"{100 * row['utilisation']:.0f} %",
             str(row["dsp"]),
             f"{row['bram36']:g}",

@@ -1,6 +1,6 @@
 """The command line `ttjax`: its commands, and what becomes of errors.
 
-Status 0 is success, 2 a user's mistake (one line on standard error), 130 an interruption.
+Status 0 is success, 2 a user's mistake (one line on standard error), 130 an interruption, 141 a reader gone.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from ttjax.config import ModelConfig, equal_ranks, preset
 from ttjax.errors import UserError
@@ -28,11 +30,16 @@ _SAME_NAME = (
 )
 
 
+def _preset_hint(default: str) -> str:
+    """A training has none of its own: it may go on from a checkpoint."""
+    return f"(default: {default})" if default else "(default: enc2; resuming, the checkpoint's)"
+
+
 @dataclass(frozen=True)
 class ModelArgs:
     """A preset and changes to it; what isn't given stays as the preset has it."""
 
-    preset: str = "enc2"
+    preset: Annotated[str, tyro.conf.arg(help_behavior_hint=_preset_hint)] = "enc2"
     """Model to start from: enc2, enc4 or enc6 (the paper's), or tiny (for tests)."""
     format: str | None = None
     """tt (tensor-train) or dense (uncompressed)."""

@@ -27,10 +27,10 @@ class ModelConfig:
     core k of shape (tt_ranks[k], mode k, tt_ranks[k + 1]), input modes first. The TTM embedding
     has cores of shape (ttm_ranks[k], vocab_modes[k], embed_modes[k], ttm_ranks[k + 1]).
 
-    The last four fields say what a training step keeps, not what it computes: the blocks whose activations
-    are made again in the backward pass; whether cheap values of every block are (merged halves, the output
-    of norm1, the normalised embedding); whether a gradient is applied as soon as it is complete; and the
-    layers (``embed``, ``block0.q``, ``slot_norm``) that don't train.
+    ``recompute``, ``rederive`` and ``immediate`` say what a training step keeps, not what it computes: the
+    blocks whose activations are made again in the backward pass; whether cheap values of every block are made
+    again too (merged halves, the output of norm1, the normalised embedding); whether a gradient is applied as
+    soon as it is complete. ``frozen``: the layers (``embed``, ``block0.q``, ``slot_norm``) that don't train.
 
     Raises:
         ConfigError: a dimension is not positive, factors don't multiply to the width they factor,

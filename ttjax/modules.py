@@ -295,7 +295,7 @@ def _precision(precision: object) -> AbstractContextManager[None]:
     name = precision.name.lower() if isinstance(precision, jax.lax.Precision) else precision
     if not isinstance(name, str):
         raise UserError(
-            f"precision: expected a name or a jax.lax.Precision, found {precision!r}: give one for both"
+            f"precision: expected one for both operands, a name or a jax.lax.Precision, found {precision!r}"
         )
     try:
         return jax.default_matmul_precision(name)

@@ -147,7 +147,9 @@ def resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except RuntimeError as error:
-        raise UserError(f"{path}: expected a link to something, found one in a circle: mend it") from error
+        raise UserError(
+            f"{path}: expected a path, found symbolic links that lead in a circle: remove one of them"
+        ) from error
 
 
 def _beside(target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Tensor-train formats of a matrix and of an embedding table: counts, initialisation, conversion.
+"""Tensor-train formats of a matrix and of an embedding table: shapes, initialisation, conversion, rows.
 
 A TT matrix W (N_in, N_out) has cores G_k (r_{k-1}, n_k, r_k), input modes first, so that
 W[(i1..ip), (o1..oq)] = G_1[i1] ... G_p[ip] G_{p+1}[o1] ... G_{p+q}[oq] (arXiv 2501.06663, section II).

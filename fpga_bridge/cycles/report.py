@@ -133,13 +133,17 @@ def step_table(found: Figures) -> Table:
     add(
         f"DSP of the usable {USABLE_DSP}",
         "dsp",
-        lambda n: f"{n:,} ({100 * n / USABLE_DSP:.0f} %)".replace(",", " "),
+        lambda n: f"{n:,} ({100 * n / USABLE_DSP:.0f} %)",
     )
     add(f"ms a step, {at}", "seconds", lambda s: f"{1e3 * s:.3f}", "step")
     add("ms a step, corpus mean", "seconds", lambda s: f"{1e3 * s:.3f}", "step_mean_corpus")
     add(f"s an epoch of {found['sentences']} sentences", "seconds", lambda s: f"{s:.2f}", "epoch")
     add("W, estimate", "watts", lambda w: f"{w:.1f}")
-    add("mJ a step, corpus mean, estimate", "joules_step_mean_corpus", lambda j: f"{1e3 * j:.1f}")
+    add(
+        f"mJ a step, corpus mean, estimate at the power of {at}",
+        "joules_step_mean_corpus",
+        lambda j: f"{1e3 * j:.1f}",
+    )
     return table
 
 
@@ -174,7 +178,7 @@ def _by_class(value: Callable[[ClockClass], float]) -> dict[ClockClass, float]:
 
 
 def _number(n: float | None) -> str:
-    return "" if n is None else f"{n:,.0f}".replace(",", " ")
+    return "" if n is None else f"{n:,.0f}"
 
 
 def _percent(part: float) -> str:

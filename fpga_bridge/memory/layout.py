@@ -172,7 +172,9 @@ def make_layout(config: ModelConfig) -> Layout:
         UserError: the config is not a tensor-train one (the kernel has no plain matrices).
     """
     if config.format != "tt":
-        raise UserError("the kernel is tensor-train only: expected format 'tt', found 'dense'")
+        raise UserError(
+            "the kernel is tensor-train only: expected format 'tt', found 'dense': leave --format out"
+        )
     shapes = parameter_shapes(config)
     banks: list[Bank] = []
     placements: list[Placement] = []

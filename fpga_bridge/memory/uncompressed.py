@@ -22,8 +22,8 @@ def dense_config(config: ModelConfig) -> ModelConfig:
 def saved_activation_bytes(config: ModelConfig) -> int:
     """Bytes of the activations that are live when the backward pass begins: what a step saves for it.
 
-    Counted over the same arrays that the kernel keeps (section "activations" of the map), which are those
-    of any implementation of this model with hand-written derivatives; merged halves are not among them.
+    Counted over the same arrays that the kernel keeps (pools ``activation`` and ``attention``), which are
+    those of any implementation of this model with hand-written derivatives; merged halves are not among them.
     """
     dense = dense_config(config)
     time = make_timeline(dense)

@@ -50,7 +50,7 @@ class Accelerator:
                 raise UserError(f"{name}: expected a divisor of {most}, what a memory gives, found {lanes}")
         if self.nonlinear_lanes < 2:
             raise UserError(
-                "nonlinear_lanes: expected at least 2, of which the joint loss is the sum, found 1"
+                "nonlinear_lanes: expected at least 2, one for each of the two losses that are added, found 1"
             )
         if self.tile_rows < 2 or self.tile_rows % 2 or self.tile_rows > min(self.tile_lanes, MAX_LANES):
             most = min(self.tile_lanes, MAX_LANES)

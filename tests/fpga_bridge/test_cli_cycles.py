@@ -112,7 +112,7 @@ def test_counting_on_the_kernel_agrees_or_gives_status_1(
         (["--norm-lanes", "12"], "norm_lanes: expected a divisor of 32"),
         (
             ["--nonlinear-lanes", "1"],
-            "nonlinear_lanes: expected at least 2, of which the joint loss is the sum",
+            "nonlinear_lanes: expected at least 2, one for each of the two losses that are added",
         ),
         (["--sum-distance", "0"], "sum_distance: expected at least 1, found 0"),
         (["--preset", "enc3"], "unknown preset 'enc3'"),
