@@ -10,7 +10,7 @@ from typing import Annotated, cast, get_args
 import jax
 import numpy as np
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from fpga_bridge.agreement.criterion import Criterion
 from fpga_bridge.agreement.lockstep import Mode, Report, cosimulate
@@ -100,7 +100,7 @@ class Cosim:
                 opened = open_device(self.device, config, xclbin=self.xclbin, timeout=self.timeout)
         out.say(f"device: {opened.label}" + ("" if opened.device.taps else ", built without taps"))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=out.console, transient=True) as progress:
+        with out.progress(*columns) as progress:
             task = progress.add_task(f"{self.mode} steps", total=self.steps)
             report = cosimulate(
                 opened.device,

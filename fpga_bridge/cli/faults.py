@@ -8,7 +8,6 @@ from typing import Annotated
 import jax
 import numpy as np
 import tyro
-from rich.progress import track
 from rich.table import Table
 
 from fpga_bridge.agreement.lockstep import Report, cosimulate
@@ -63,20 +62,21 @@ class Faults:
         config, batch = draw_sentences(corpus, self.model.config(), STEPS, seed=0)
         table = Table("fault", "must show first at", "found first at", "")
         findings = []
-        for fault in track(FAULTS.values(), "planting faults", console=out.console, transient=True):
-            report = plant(fault, config, batch)
-            first = report.first_divergence
-            step, found = (None, None) if first is None else (first.step, first.name)
-            expected = fault.first_point(config.n_blocks)
-            # A later step will do: a sentence without padding, say, shows no fault of padding.
-            right = step is not None and step >= fault.step and found == expected
-            table.add_row(
-                fault.name,
-                f"step {fault.step + 1} or later, {expected}" if fault.step else expected,
-                "nowhere" if step is None else f"step {step + 1}, {found}",
-                "found" if right else "MISSED",
-            )
-            findings.append({"fault": fault.name, "found_at": found, "step": step, "right": right})
+        with out.progress() as progress:
+            for fault in progress.track(FAULTS.values(), description="planting faults"):
+                report = plant(fault, config, batch)
+                first = report.first_divergence
+                step, found = (None, None) if first is None else (first.step, first.name)
+                expected = fault.first_point(config.n_blocks)
+                # A later step will do: a sentence without padding, say, shows no fault of padding.
+                right = step is not None and step >= fault.step and found == expected
+                table.add_row(
+                    fault.name,
+                    f"step {fault.step + 1} or later, {expected}" if fault.step else expected,
+                    "nowhere" if step is None else f"step {step + 1}, {found}",
+                    "found" if right else "MISSED",
+                )
+                findings.append({"fault": fault.name, "found_at": found, "step": step, "right": right})
         out.console.print(table)
         missed = sum(not finding["right"] for finding in findings)
         out.say(f"{len(findings) - missed} of {len(findings)} faults found at the right first point")
