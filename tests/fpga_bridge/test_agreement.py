@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpga_bridge.agreement.criterion import EPSILON, Comparison, Criterion, compare_step, ulp_distance
+from fpga_bridge.agreement.criterion import (
+    EPSILON,
+    Comparison,
+    Criterion,
+    compare_step,
+    measure,
+    ulp_distance,
+)
 from fpga_bridge.device import Trace
 from fpga_bridge.program.manifest import TracePoint
 
@@ -149,6 +156,33 @@ def test_an_error_below_the_limit_agrees_and_one_above_does_not(
         assert (verdict.reason == "") is agrees
 
 
+def test_what_is_allowed_where_nothing_is_said() -> None:
+    """What README and every report state."""
+    assert Criterion() == Criterion(multiple=32.0, floor=4.0)
+
+
+@pytest.mark.parametrize("epsilons", [4, 5])
+def test_an_error_at_the_limit_agrees(epsilons: int) -> None:
+    """A power of two, which nothing rounds: JAX is exact, the floor allows 4 epsilon."""
+    point, one = POINTS[1], np.array(1.0)
+    sides = {"actual": one * (1 + epsilons * EPSILON), "expected": one, "truth": one}
+    traces = {
+        side: {point.name: np.asarray(a, float if side == "truth" else np.float32)}
+        for side, a in sides.items()
+    }
+    (found,) = compare_step(0, [point], **traces, criterion=CRITERION)  # type: ignore[arg-type]
+    assert found.excess == epsilons / 4 and found.agree is (epsilons == 4)
+
+
+def test_where_nothing_is_allowed_only_the_truth_itself_agrees() -> None:
+    sides = step()
+    sides["expected"] = {n: a.astype(np.float32) for n, a in sides["truth"].items()}
+    sides["truth"] = {n: a.astype(np.float64) for n, a in sides["expected"].items()}
+    nothing = Criterion(multiple=0.0, floor=0.0)
+    assert all(c.agree for c in judged({**sides, "actual": sides["expected"]}, nothing).values())
+    assert not any(c.agree for c in judged(sides, nothing).values())
+
+
 @given(seeds)
 def test_a_larger_multiple_allows_more(seed: int) -> None:
     sides = step(seed)
@@ -197,6 +231,14 @@ def test_figures_are_those_of_numpy(seed: int, name: str) -> None:
     assert c.worst is not None and difference[c.worst] == difference.max()
     assert (c.expected, c.actual) == (float(expected[c.worst]), float(actual[c.worst]))
     assert c.ulp is not None and c.ulp[0] <= c.ulp[1] <= c.ulp[2] == ulp_distance(actual, expected).max()
+
+
+def test_ulp_distances_are_told_by_their_median_their_99th_percentile_and_their_largest() -> None:
+    ones, steps = np.ones(201, np.float32), np.random.default_rng(0).permutation(201).astype(np.int32)
+    actual = (ones.view(np.int32) + steps).view(np.float32)
+    point = TracePoint("p", "value", "stage", ones.shape, 0)
+    c = measure(0, point, actual=actual, expected=ones, truth=ones.astype(np.float64))
+    assert c.ulp == (100, 198, 200)
 
 
 @given(seeds, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from fpga_bridge.agreement.criterion import Comparison, Criterion
 from fpga_bridge.agreement.lockstep import Report
-from fpga_bridge.agreement.report import keep_arrays, stage_table, summary, to_json
+from fpga_bridge.agreement.report import describe, keep_arrays, stage_table, summary, to_json
 
 
 def point(
@@ -63,6 +64,37 @@ def test_the_drift_names_each_sides_own_error() -> None:
     assert line == "drift after 1 steps, worst parameter: device 3.0e-06, JAX 5.0e-06"
 
 
+def test_the_drift_is_that_after_the_last_step() -> None:
+    first, last = point(9e-6, 8e-6, kind="updated"), point(3e-6, 2e-6, kind="updated")
+    two = report(first, replace(last, step=1))
+    two.losses.append((2.0, 3.0))
+    assert "drift after 2 steps, worst parameter: device 3.0e-06, JAX 2.0e-06" in summary(two)
+
+
+def test_the_summary_says_how_many_points_a_step_has_and_what_the_worst_one_uses() -> None:
+    points = [point(1e-7, 1e-7, excess=excess) for excess in (0.07, 0.25)]
+    points += [replace(point(1e-7, 1e-7, excess=0.1), step=1, name=name) for name in "pq"]
+    said = summary(report(*points))
+    assert "1 steps, 2 trace points each" in said[0]
+    assert "allowed: 32 times float32's own error + 4 epsilon" in said[0]
+    assert said[0].endswith("the worst point uses 25 % of that") and said[-1] == "AGREE"
+    far = replace(point(1e-3, 1e-7, excess=12.3, agree=False), name="q")
+    said = summary(report(*points, far))
+    assert said[0].endswith("the worst point uses 12.3 times that")
+    assert said[-1] == f"DISAGREE at 1 of 5 points; the first: {describe(far)}"
+
+
+def test_a_divergence_names_what_each_side_has() -> None:
+    found = replace(
+        point(3e-4, 2e-7, agree=False), ulp=(4, 5, 6), worst=(1,), expected=0.5, actual=0.75, step=7
+    )
+    assert describe(found) == (
+        "step 7, stage stage (forward), p of shape [2]: beyond tolerance; worst at [1]: JAX 0.5, device 0.75,"
+        " 6 ulp; normwise error 3.00e-04, JAX's 2.00e-07"
+    )
+    assert describe(point(None, None, agree=False)).endswith("p of shape [2]: missing from JAX")
+
+
 @pytest.mark.parametrize("same_bits", [True, False, None])
 def test_the_json_says_whose_loss_is_whose_and_what_the_untraced_steps_ended_in(
     same_bits: bool | None,
@@ -87,3 +119,13 @@ def test_only_the_arrays_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         keep_arrays({"device": {"loss": np.ones(2, np.float32)}, "jax": {}}, tmp_path / "kept.npz")
         with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
             assert [*arrays] == ["device/loss"]
+
+
+def test_each_side_s_arrays_are_kept_as_they_are(tmp_path: Path) -> None:
+    """The truth's in float64."""
+    number = 1 / 3
+    sides = {"device": np.float32(number), "jax": np.float32(2 * number), "truth": np.float64(number)}
+    keep_arrays({side: {"loss": np.asarray(a)} for side, a in sides.items()}, tmp_path / "kept.npz")
+    with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
+        kept = {name: (array.dtype, array.item()) for name, array in arrays.items()}
+    assert kept == {f"{side}/loss": (a.dtype, a.item()) for side, a in sides.items()}

@@ -83,3 +83,18 @@ def test_a_poor_jax_at_points_of_one_kind_does_not_excuse_those_of_another() -> 
     found = judged(errors, {place: 1e-3 for place in values})
     assert [place for place, c in found.items() if not c.agree] == [gradient]
     assert found[gradient].allowed == pytest.approx(FLOOR * EPSILON)
+
+
+@pytest.mark.parametrize("norms", [(ENTERING, 3.0), (3.0, ENTERING)])
+def test_of_a_layers_gradients_the_largest_is_the_one_that_enters(norms: tuple[float, float]) -> None:
+    """Whichever comes first. And where the truth is zero, the error that it excuses is absolute."""
+    truth = {f"d_{i}": np.full(4, norm / SIZE) for i, norm in enumerate(norms)} | {"zero": np.zeros(4)}
+    sides = {name: array.astype(np.float32) for name, array in truth.items()}
+    points = [
+        TracePoint(name, "parameter_gradient" if name == "zero" else "value_gradient", "here", (4,), 0)
+        for name in truth
+    ]
+    criterion = Criterion(multiple=32.0, floor=FLOOR)
+    found = compare_step(0, points, actual=sides, expected=sides, truth=truth, criterion=criterion)
+    assert [c.allowed for c in found[:2]] == pytest.approx([FLOOR * EPSILON] * 2)
+    assert found[2].allowed == pytest.approx(FLOOR * EPSILON * ENTERING)
