@@ -172,6 +172,8 @@ def test_the_average_is_over_the_last_epochs() -> None:
         for share in (0.0, 0.5, 1.0)
     }
     assert counts == {0.0: [1] * 6, 0.5: [1, 1, 1, 1, 2, 3], 1.0: [1, 2, 3, 4, 5, 6]}
+    # In floating point 28.999999999999996 epochs.
+    assert Recipe(epochs=100, average=0.29).averaged(100) == 29
 
 
 def test_a_peak_for_each_optimizer_and_format() -> None:
@@ -189,3 +191,25 @@ def test_a_peak_for_each_optimizer_and_format() -> None:
         "adagrad": [1e-2, 1e-2],
         "lion": [1e-4, 1e-4],
     }
+
+
+def test_the_recipe_that_the_readme_states_is_the_default() -> None:
+    """Its accuracies are of these choices: another default would be another training under the same name."""
+    assert dataclasses.asdict(Recipe().written_out("tt")) == {
+        "optimizer": "sgd",
+        "schedule": "linear",
+        "peak_learning_rate": 7e-3,
+        "epochs": 40,
+        "warm_up": 2.0,
+        "hide_digits": True,
+        "exchange": 0.5,
+        "recombine": 0.25,
+        "reopen": 0.5,
+        "word_dropout": 0.05,
+        "average": 0.1,
+        "seed": 0,
+        "flow": "bidirectional",
+    }
+    assert Recipe().written_out("dense").peak_learning_rate == 2e-3
+    # The last 4 epochs.
+    assert [Recipe().averaged(epoch) for epoch in (36, 37, 38, 40)] == [1, 1, 2, 4]
