@@ -70,6 +70,10 @@ def test_digest_tells_splits_apart():
     first = Corpus("c", synthetic=False, train=(a, b), dev=(a,), test=(a,))
     second = Corpus("c", synthetic=False, train=(a,), dev=(b, a), test=(a,))
     assert first.digest != second.digest
+    # Where every line of every file is the same, too.
+    a = Sentence(("O",), ("O",), "O")
+    first, second = (Corpus("c", False, (a,) * n, (a,) * (3 - n), (a,)) for n in (1, 2))
+    assert first.digest != second.digest
 
 
 def test_writing_replaces_the_corpus_that_is_there(tmp_path: Path):

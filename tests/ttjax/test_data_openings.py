@@ -61,12 +61,18 @@ def test_a_word_that_often_follows_counts_as_often() -> None:
 
 
 def test_openings_with_other_words_after_them_are_not_alike() -> None:
-    # Two words in five are the same after both: an overlap of 0.4 is enough, 0.2 is not.
+    # Two words in five are the same after both: an overlap of 0.4 is enough, 0.3 and 0.2 are not.
     def after(start: str, words: str) -> tuple[Sentence, ...]:
         return tuple(plain(f"{start} {word}", INTENTS[i % 4]) for i, word in enumerate(words))
 
     assert phrases(openings((*after("x", "abcde"), *after("y", "defgh")))) == {"x": ["y"], "y": ["x"]}
     assert phrases(openings((*after("x", "abcde"), *after("y", "efghi")))) == {"x": [], "y": []}
+    assert phrases(openings((*after("x", "abcdefghij"), *after("y", "hijklmnopq")))) == {"x": [], "y": []}
+
+
+def test_an_opening_has_at_most_six_words() -> None:
+    starts = [" ".join("abcdefg"[:n]) for n in range(1, 8)]
+    assert [*phrases(openings(asked(starts[-1])))] == starts[:6]
 
 
 def test_an_opening_tells_of_no_intent_and_ends_before_a_slot() -> None:

@@ -61,12 +61,27 @@ def test_the_joint_is_after_any_of_the_slots() -> None:
     }
 
 
+def test_every_end_is_as_likely() -> None:
+    ends = ("now", "today", "please", "tomorrow")
+    split = tuple(Sentence(("to", "denver", end), ("O", "B-to", "O"), "flight") for end in ends)
+    joints, rng = joints_by_kind(split), np.random.default_rng(0)
+    new = [sentence for _ in range(200) for sentence in recombine(split, joints, 1.0, 31, rng)]
+    for end in ends:
+        # Six standard deviations of a binomial count.
+        assert abs(sum(sentence.words[-1] == end for sentence in new) - 200) < 6 * (800 * 0.25 * 0.75) ** 0.5
+
+
 def test_a_sentence_that_would_grow_too_long_stays() -> None:
     short = Sentence(("to", "denver"), ("O", "B-to"), "flight")
     long = Sentence(("to", "denver", "on", "a", "monday"), ("O", "B-to", "O", "O", "B-day"), "flight")
     split = (short, long)
-    seen = {recombine(split, joints_by_kind(split), 1.0, 4, np.random.default_rng(i))[0] for i in range(20)}
-    assert seen == {short}
+    seen = {
+        most: {
+            recombine(split, joints_by_kind(split), 1.0, most, np.random.default_rng(i))[0] for i in range(20)
+        }
+        for most in (4, 5)
+    }
+    assert seen == {4: {short}, 5: {short, long}}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
