@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -257,6 +258,18 @@ def test_the_first_field_that_differs_is_named() -> None:
         check_same("f", "data", data, dataclasses.replace(data, digest="1f" * 32))
     with pytest.raises(UserError, match=r"f: data: expected train_sentences 7 as in the .*, found 8"):
         check_same("f", "data", data, dataclasses.replace(data, train_sentences=8))
+
+
+@pytest.mark.parametrize("name", ["config", "recipe", "data"])
+def test_every_field_must_be_the_same_but_where_the_data_was(name: str) -> None:
+    record = getattr(made(), name)
+    for field in dataclasses.fields(record):
+        other = SimpleNamespace(**{**vars(record), field.name: "another"})
+        if name == "data" and field.name in ("given", "name"):
+            check_same("f", name, record, other)
+        else:
+            with pytest.raises(UserError, match=f"f: {name}: expected {field.name} .*, found another"):
+                check_same("f", name, record, other)
 
 
 def test_the_file_is_the_same_for_the_same_run(saved: tuple[Path, Checkpoint]) -> None:

@@ -79,6 +79,8 @@ def test_accuracies() -> None:
     assert token_accuracy(tags, predicted) == pytest.approx(3 / 4)
     # The first has a wrong tag, the third a wrong intent.
     assert sentence_accuracy(intents, predicted_intents, tags, predicted) == pytest.approx(1 / 3)
+    # The same tags at other words.
+    assert sentence_accuracy(["x"], ["x"], [["O", "B-a"]], [["B-a", "O"]]) == 0.0
 
 
 def test_predictions_of_another_length_are_refused() -> None:

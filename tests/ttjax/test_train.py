@@ -186,6 +186,16 @@ def test_an_epoch_is_the_same_sentences_in_another_order(epoch: int, dropout: fl
     assert list(np.asarray(epoch_batches(key, epoch + 1, batches, dropout).intent)) != list(order)
 
 
+def test_words_are_dropped_anew_in_each_epoch_and_sentence() -> None:
+    n, seq_len = 40, 10
+    tokens, whole = np.full((n, seq_len), 5, np.int32), np.full(n, seq_len, np.int32)
+    batches = Batch(tokens, whole, np.arange(n, dtype=np.int32), tokens)
+    seen = [np.asarray(epoch_batches(jax.random.key(7), epoch, batches, 0.5).tokens) for epoch in (0, 1)]
+    # Two draws that know nothing of each other agree at half of the words.
+    rest = [(a[:, 1:] == UNK) == (b[:, 1:] == UNK) for a, b in (seen, (seen[0], np.roll(seen[0], 1, 0)))]
+    assert all(0.4 < agree.mean() < 0.6 for agree in rest)
+
+
 def test_a_seed_that_would_be_folded_is_refused() -> None:
     for seed in (-1, 2**32):
         with pytest.raises(UserError, match="seed: expected a whole number from 0 to"):

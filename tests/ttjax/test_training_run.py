@@ -24,6 +24,7 @@ from ttjax.data.corpus import Corpus, Split
 from ttjax.data.exchange import exchange_values, values_by_slot
 from ttjax.data.openings import exchange_openings, openings
 from ttjax.data.recombine import joints_by_kind, recombine
+from ttjax.data.vocabulary import CLS, UNK
 from ttjax.errors import UserError
 from ttjax.output import Output
 from ttjax.params import Params
@@ -58,7 +59,7 @@ class Scripted:
         self.asked: list[tuple[int, str, int]] = []
 
     def train_epoch(self, state: TrainState, watch: Watch) -> Epoch:
-        return Epoch(after(state.epoch + 1), np.ones(6, np.float32), {})
+        return Epoch(after(state.epoch + 1), np.array([1, 1, 1, 1, 1, 4], np.float32), {})
 
     def evaluate(self, params: Params, split: Split, on_chunk: Callable[[int], None]) -> dict[str, Any]:
         epoch, average = map(int, params["of"])
@@ -93,6 +94,9 @@ def test_averages_are_scored_on_dev_each_epoch_and_on_test_at_the_end(quiet: Out
     assert results["test"]["sentences"] == results["best"]["test"]["sentences"] == test
     assert [row["dev"]["sentences"] for row in results["epochs"]] == [dev, dev]
     assert (results["test"]["slot_f1"], results["best"]["test"]["slot_f1"]) == (0.25, 0.5)
+    # The mean over the epoch's sentences, which are all there are.
+    assert [row["loss"] for row in results["epochs"]] == [1.5, 1.5]
+    assert (results["data"]["train_sentences"], results["data"]["limited"]) == (6, False)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,24 @@ def test_the_average_is_over_the_epochs_that_the_recipe_says(monkeypatch: pytest
     for epoch in range(4):
         JaxTrainer(run).train_epoch(after(epoch), watch)
     assert told == [1, 1, 1, 2]
+
+
+def test_a_model_is_trained_and_scored_by_the_recipe_s_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    def train_epoch(before: TrainState, *args: Any, **options: Any) -> Any:
+        told.append(args[2:])
+        return after(1), np.ones(6, np.float32)
+
+    monkeypatch.setattr(training_run, "train_epoch", train_epoch)
+    monkeypatch.setattr(training_run, "evaluate", lambda *args, **_: told.append(args[3:]) or {})
+    run = Run.of(plan(1, flow="right_to_left"), SMALL)
+    trainer = JaxTrainer(run)
+    trainer.train_epoch(
+        after(0), Watch(Progress(console=Console(quiet=True), disable=True), 6, compiles=True)
+    )
+    trainer.evaluate(after(1).params, SMALL.dev, lambda done: None)
+    assert told == [(run.config, "right_to_left")] * 2
 
 
 def varied() -> Corpus:
@@ -183,6 +205,29 @@ def test_each_share_has_its_own_effect_anew_in_each_epoch(share: str) -> None:
 def test_without_shares_each_epoch_has_the_sentences_themselves() -> None:
     run = Run.of(plan(2), VARIED)
     assert seen(run, 0) == seen(run, 1) == rows(encode(VARIED.train, run.vocabulary, TINY.seq_len).batch)
+
+
+def test_each_epoch_has_an_order_of_its_own_and_drops_words() -> None:
+    run = Run.of(plan(2), VARIED)
+    first, again, second = (np.asarray(run.examples(after(epoch)).tokens) for epoch in (0, 0, 1))
+    assert (first == again).all() and (first != second).any()
+    dropped = np.asarray(Run.of(plan(2, word_dropout=0.5), VARIED).examples(after(0)).tokens)
+    assert not (first == UNK).any() and 0.4 < (dropped == UNK).sum() / (first > CLS).sum() < 0.6
+
+
+def test_under_a_limit_nothing_of_the_other_sentences_is_trained_on() -> None:
+    """Neither their openings, nor their values, nor their ends."""
+    others = {"show": "kindly", "me": "give", "rome": "paris", "noon": "dawn", "two": "three"}
+    sentences = tuple(
+        Sentence(tuple(others.get(word, word) for word in s.words), s.slots, s.intent) for s in VARIED.train
+    )
+    whole = dataclasses.replace(VARIED, train=(*VARIED.train, *sentences))
+    every = {"exchange": 1.0, "recombine": 1.0, "reopen": 1.0}
+    for limit, expected in ((len(VARIED.train), set()), (None, set(others.values()))):
+        run = Run.of(plan(1, limit, **every), whole)
+        tokens = np.asarray(run.examples(after(0)).tokens)
+        assert len(tokens) == run.data.train_sentences == len(whole.train[:limit])
+        assert {word for word in others.values() if run.vocabulary.word_id(word) in tokens} == expected
 
 
 def test_the_vocabulary_is_the_whole_splits_also_under_a_limit() -> None:
