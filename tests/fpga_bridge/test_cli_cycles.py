@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.table import Table
 
 from fpga_bridge.cli import main
+from fpga_bridge.cycles import report
 from fpga_bridge.cycles.model import make_step_model
+from fpga_bridge.cycles.power import watts
 from fpga_bridge.cycles.trips import SentenceShape
-from fpga_bridge.program.accelerator import CLASSES
+from fpga_bridge.program.accelerator import CLASSES, DEFAULT
 from fpga_bridge.program.schedule import UNITS
 from tests.fpga_bridge.samples import TINY
 from ttjax.data import Sentence, write_corpus
@@ -55,10 +58,18 @@ def test_the_figures_are_the_model_s(capsys: pytest.CaptureFixture[str]) -> None
         busy = sum(units[unit][c] for unit in UNITS)
         assert sum(stage[c] for stage in stages) == busy > cycles
         assert 0 < found["at_once"][c] < 1
-        assert found["watts"][c] > 15
+        assert found["seconds"]["step_mean_corpus"][c] == pytest.approx(mean / 250e6)
+        products = (2 * model.products(3) + model.products(5)) / 3
+        assert found["utilisation_mean_corpus"][c] == pytest.approx(products / (DEFAULT.macs * mean))
+        busy_part = {unit: units[unit][c] / cycles for unit in UNITS}
+        power = watts(model.dsp(c), model.luts(), model.blocks, busy_part, 250)
+        assert found["watts"][c] == pytest.approx(power) and power > 15
         assert found["joules_step"][c] == pytest.approx(found["watts"][c] * cycles / 250e6)
         assert found["joules_step_mean_corpus"][c] == pytest.approx(found["watts"][c] * mean / 250e6)
     assert (found["clock"], found["length"], found["sentences"]) == (250, 7, 3)
+    assert found["luts"] == sum(model.luts().values()) == sum(found["luts_by_unit"].values())
+    assert found["products"] == sum(kind["products"] for kind in found["by_kind"]) == model.products(7)
+    assert sum(kind["cycles"] for kind in found["by_kind"]) == found["by_unit"]["engine"]["typical"]
     assert found["data"]["name"] == "corpus" and found["counted_differences"] is None
     named = {(stage["phase"], stage["name"]) for stage in found["by_stage"]}
     assert {("forward", "embed"), ("backward", "block0.attention"), ("forward", "loss")} <= named
@@ -88,6 +99,52 @@ def test_tables_say_what_they_are_and_the_roofline_is_drawn(
         assert text in out
     assert (folder / "roofline.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "figures.json").read_text())["preset"] == "tiny"
+
+
+def rows(table: Table) -> dict[str, list[str]]:
+    """Cells by what stands in the first column, digits in one piece."""
+    first, *columns = ([str(cell).replace(" ", "") for cell in column.cells] for column in table.columns)
+    return dict(zip(first, map(list, zip(*columns, strict=True)), strict=True))
+
+
+def test_each_cell_is_the_figure_that_its_row_and_column_name() -> None:
+    found = report.figures(make_step_model(TINY), 7, {3: 2, 5: 1}, 250.0)
+    seconds, joules = found["seconds"], found["joules_step_mean_corpus"]
+    step = rows(report.step_table(found))
+    for name, text in {
+        "cycles, 7 tokens": lambda c: f"{found['cycles'][c]}",
+        "cycles, corpus mean": lambda c: f"{found['cycles_mean_corpus'][c]:.0f}",
+        "engine's utilisation, 7 tokens": lambda c: f"{100 * found['utilisation'][c]:.1f}%",
+        "engine's utilisation, corpus mean": lambda c: f"{100 * found['utilisation_mean_corpus'][c]:.1f}%",
+        "ms a step, 7 tokens": lambda c: f"{1e3 * seconds['step'][c]:.3f}",
+        "ms a step, corpus mean": lambda c: f"{1e3 * seconds['step_mean_corpus'][c]:.3f}",
+        "s an epoch of 3 sentences": lambda c: f"{seconds['epoch'][c]:.2f}",
+        "W, estimate": lambda c: f"{found['watts'][c]:.1f}",
+        "mJ a step, corpus mean, estimate": lambda c: f"{1e3 * joules[c]:.1f}",
+    }.items():
+        assert step[name.replace(" ", "")] == [text(c) for c in CLASSES], name
+    units = rows(report.unit_table(found))
+    for unit in UNITS:
+        by_class = [str(found["by_unit"][unit][c]) for c in CLASSES]
+        dsp = "/".join(str(found["dsp_by_unit"][unit][c]) for c in CLASSES)
+        assert units[unit] == [*by_class, dsp, str(found["luts_by_unit"][unit])]
+    dsp = "/".join(str(found["dsp"][c]) for c in CLASSES)
+    assert units["thestep"] == [*(str(found["cycles"][c]) for c in CLASSES), dsp, str(found["luts"])]
+    whole, stages = found["cycles"]["typical"], rows(report.stage_table(found))
+    of_stage = {s["phase"]: s["typical"] for s in found["by_stage"] if s["name"] == "block1.q"}
+    part = 100 * sum(of_stage.values()) / whole
+    assert stages["block1.q"] == [str(of_stage["forward"]), str(of_stage["backward"]), f"{part:.1f}%"]
+    assert stages["all"][-1] == f"{100 * sum(s['typical'] for s in found['by_stage']) / whole:.1f}%"
+
+
+def test_remarks_say_where_the_loop_waits_and_what_does_not_fit() -> None:
+    fine = {"interval": dict.fromkeys(CLASSES, 1), "dsp_fits": dict.fromkeys(CLASSES, True)}
+    always = report.remarks(fine)
+    assert len(always) == 2
+    found = {"interval": {**fine["interval"], "fast": 2}, "dsp_fits": {**fine["dsp_fits"], "typical": False}}
+    fits, waits = report.remarks(found)[2:]
+    assert fits.startswith("typical: the units' DSP blocks do not fit")
+    assert waits.startswith("fast: an addition takes longer") and waits.endswith("interval 2")
 
 
 def test_counting_on_the_kernel_agrees_or_gives_status_1(
