@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -20,7 +21,15 @@ from ttjax.optimizers import make_schedule
 from ttjax.params import Params, init_params
 from ttjax.recipe import Recipe
 from ttjax.step import PADDED_LENGTHS, scan_steps, sgd_step
-from ttjax.train import TrainState, check_finite, epoch_batches, seed_keys, start_training, train_epoch
+from ttjax.train import (
+    TrainState,
+    check_finite,
+    complete_epoch,
+    epoch_batches,
+    seed_keys,
+    start_training,
+    train_epoch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +218,17 @@ def test_the_two_keys_of_a_seed_differ_and_each_has_its_use() -> None:
     state = start_training(0, config, optax.sgd(1e-2))
     assert (jax.random.key_data(state.key) == jax.random.key_data(of_epochs)).all()
     assert bits(state.params) == bits(state.average) == bits(init_params(of_params, config))
+
+
+@pytest.mark.parametrize("leaf", ["weight", "bias"])
+def test_one_number_that_is_not_finite_ends_the_training(leaf: str) -> None:
+    """The last step's, which no loss shows."""
+    fine: Params = {"layer": {"weight": jnp.ones(3, jnp.float32), "bias": jnp.ones(2, jnp.float32)}}
+    state, losses = TrainState(fine, fine, (), jax.random.key(0), 0, 0), np.ones(2, np.float32)
+    assert complete_epoch(state, fine, (), losses).epoch == 1
+    spoilt = {"layer": {**fine["layer"], leaf: jnp.asarray(fine["layer"][leaf]).at[1].set(jnp.inf)}}
+    with pytest.raises(UserError, match="expected finite parameters after sentence 2 of 2, found others"):
+        complete_epoch(state, spoilt, (), losses)
 
 
 def test_the_first_sentence_without_a_finite_loss_is_counted_from_one() -> None:
