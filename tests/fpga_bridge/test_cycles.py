@@ -227,6 +227,8 @@ def test_no_kind_of_contraction_is_beyond_the_roof(name: str) -> None:
     longest = model.config.seq_len
     found = kinds(model, longest, "typical")
     assert sum(kind.products for kind in found) == model.products(longest)
+    ports, jobs = Ports(model.memory, DEFAULT), [j for j in model.program.instructions if j.op in ENGINE]
+    assert sum(kind.words for kind in found) == sum(words_moved(job, ports, longest) for job in jobs)
     assert all(kind.rate <= min(DEFAULT.macs, PORTS * BANKS * kind.intensity) for kind in found)
 
 

@@ -75,3 +75,19 @@ def test_the_embedding_made_again_is_of_its_kind() -> None:
         (("backward", "embed"), "backward embedding"),
         (("backward", "embed_norm"), "backward embedding"),
     }
+
+
+def test_a_contraction_is_of_the_kind_that_its_stage_and_stream_say() -> None:
+    """The intent's head streams one token; halves that are merged on the spot stream none."""
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for job in make_program(make_manifest(TINY.replace(rederive=True))).instructions:
+        if job.op in ENGINE:
+            kinds.setdefault(job.stage, set()).add(kind_of(job).removeprefix(f"{job.stage[0]} "))
+    layers = {"layers: tokens", "layers: cores"}
+    for phase in ("forward", "backward"):
+        for name in ("intent_pre", "slot_pre", "block0.ffn_out", "block1.q"):
+            assert kinds.pop((phase, name)) == layers, (phase, name)
+        for name in ("intent_out", "slot_out"):
+            assert kinds.pop((phase, name)) == {"classifiers"}, (phase, name)
+        assert kinds.pop((phase, "block1.attention")) == {"attention"}
+    assert set.union(*kinds.values()) == layers | {"attention", "embedding"}
