@@ -122,6 +122,9 @@ def test_other_models_add_rows_and_train_nothing_twice(
 ) -> None:
     Accuracy(("epoch",), preset="tiny", options=options(), out=tmp_path).run()
     (tensor,) = read(tmp_path / "accuracy.json")
+    (shown,) = (line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("tiny tt"))
+    # Of test: the means with lowest and highest, and beside them the epoch best on dev.
+    assert shown.split()[3:] == ["71.00", "68.0–75.0", "69.00", "66.0–73.0", "72.00", "71.00"]
     trained.clear()
     Accuracy(("epoch",), ("dense",), preset="tiny", options=options(), out=tmp_path).run()
     assert {job.config.format for job in trained} == {"dense"}
@@ -223,8 +226,13 @@ def test_an_ablation_is_written_when_a_variant_fails(
 def test_the_presets_own_rank_is_trained_once(
     trained: list[Job], options: Callable[..., RunOptions], tmp_path: Path
 ) -> None:
-    Accuracy(blocks=(2,), ranks=(12,), options=options(seeds=(0,)), out=tmp_path).run()
+    study = Accuracy(blocks=(2,), ranks=(12,), options=options(seeds=(0,)), out=tmp_path)
+    study.run()
     assert [job.label for job in trained] == ["enc2 tt rank 12 seed 0"]
+    trained.clear()
+    # The first of the blocks is that of all ranks, in whichever order they are asked for.
+    dataclasses.replace(study, studies=("rank",), blocks=(2, 4), ranks=(12, 4)).run()
+    assert [job.label for job in trained] == ["enc2 tt rank 4 seed 0"]
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '[{"data": 1}]', "["])
