@@ -13,12 +13,14 @@ import pytest
 from experiments.ablation import Ablation
 from experiments.compress_mlp import CompressMlp
 from experiments.cycle_sweep import CycleSweep
-from experiments.files import check_replaceable, options_of
+from experiments.files import RowFile, check_replaceable, options_of
 from experiments.gpu_baseline import GpuBaseline
 from experiments.runs import RunOptions
 from experiments.train_on_kernel import TrainOnKernel
 from ttjax.data import travel_corpus
 from ttjax.errors import UserError
+from ttjax.output import write_json
+from ttjax.recipe import Recipe
 
 CORPUS = travel_corpus()
 
@@ -87,3 +89,16 @@ def test_a_result_of_the_same_options_is_replaced(options: Callable[..., RunOpti
     elsewhere = dataclasses.replace(study.options, runs=tmp_path / "others", data=None)
     again = dataclasses.replace(study, options=elsewhere, out=tmp_path / "others")
     check_replaceable(file, options_of(again, CORPUS))
+
+
+def test_one_row_of_other_data_is_enough_to_refuse_the_file(tmp_path: Path) -> None:
+    file, recipe = tmp_path / "rows.json", dataclasses.asdict(Recipe())
+    for digest, sentences in ((CORPUS.digest, 3), ("0f", len(CORPUS.train))):
+        data = [{"digest": CORPUS.digest, "train_sentences": len(CORPUS.train)}]
+        data.append({"digest": digest, "train_sentences": sentences})
+        write_json(
+            file,
+            [{"preset": str(n), "format": "tt", "data": d, "recipe": recipe} for n, d in enumerate(data)],
+        )
+        with pytest.raises(UserError, match="found rows of other data: choose another --out"):
+            RowFile(file, ("preset",), CORPUS, None)
