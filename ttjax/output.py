@@ -27,6 +27,13 @@ def user_cache() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "ttjax"
 
 
+class _Console(Console):
+    """Leaves what becomes of a reader that has gone to ``ttjax.cli.exit_status``: rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
 class Output:
     """The two outputs of one command, made before its work so that a wrong path costs nothing.
 
@@ -40,7 +47,7 @@ class Output:
         if json is not None and json != "-":
             check_file(Path(json))
         self._json = json
-        self.console = Console(stderr=json == "-")
+        self.console: Console = _Console(stderr=json == "-")
 
     def say(self, line: str) -> None:
         """Print one line of text as it is: no markup, no colours, no folding."""

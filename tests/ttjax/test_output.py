@@ -89,32 +89,37 @@ def test_a_link_in_a_circle_is_said_in_one_line(
         write_files({}, Path("loop"))
 
 
+SAYS = """import sys
+from ttjax.cli import exit_status
+from ttjax.output import Output
+sys.exit(exit_status(lambda: [Output(None).say("x" * 999) for _ in range(999)] and 0))"""
 # More than one write of an output's buffer, some of which is left when the first fails.
 PRINTS = """import sys
 from ttjax.cli import exit_status
 sys.exit(exit_status(lambda: print("x" * 100_000) or sys.stdout.flush() or 0))"""
 
 
-def printing_to(stdout: int) -> tuple[int, str]:
-    """Status and standard error of a command that prints to ``stdout``."""
+def printing_to(stdout: int, program: str) -> tuple[int, str]:
+    """Status and standard error of a program that prints to ``stdout``."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PRINTS]
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment)
     return done.returncode, done.stderr
 
 
 def test_a_full_disk_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
-        assert printing_to(full.fileno()) == (
+        assert printing_to(full.fileno(), PRINTS) == (
             2,
             "error: can't write the output (No space left on device): make room for it\n",
         )
 
 
-def test_a_reader_that_has_gone_is_status_141() -> None:
+@pytest.mark.parametrize("program", [PRINTS, SAYS], ids=["printed", "said"])
+def test_a_reader_that_has_gone_is_status_141(program: str) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
-        assert printing_to(write) == (141, "")
+        assert printing_to(write, program) == (141, "")
     finally:
         os.close(write)
