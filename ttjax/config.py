@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from math import inf, prod
+from numbers import Integral
 from typing import Literal
 
 from ttjax.errors import UserError
@@ -17,6 +18,11 @@ Format = Literal["tt", "dense"]
 
 class ConfigError(UserError, ValueError):
     """A ModelConfig whose numbers don't fit together."""
+
+
+# Fields of several numbers or names.
+_RANKS_AND_MODES = ("tt_ranks", "in_modes", "out_modes", "ttm_ranks", "vocab_modes", "embed_modes")
+_SEVERAL = (*_RANKS_AND_MODES, "recompute", "frozen")
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.format not in ("tt", "dense"):
             raise ConfigError(f"format: expected 'tt' or 'dense', found {self.format!r}")
+        for name in _SEVERAL:
+            if isinstance(value := getattr(self, name), list):  # as JSON has it; a config is hashed
+                object.__setattr__(self, name, tuple(value))
+            elif not isinstance(value, tuple):
+                raise ConfigError(f"{name}: expected a tuple, found {value!r}")
         for name in ("seq_len", "d_model", "n_heads", "n_blocks", "vocab_size", "n_intents", "n_slots"):
             _positive(name, getattr(self, name))
         if self.seq_len < 2:
@@ -125,9 +136,9 @@ def equal_ranks(rank: int, n_cores: int) -> tuple[int, ...]:
     return (1, *[rank] * (n_cores - 1), 1)
 
 
-def _positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ConfigError(f"{name}: expected a whole number from 1 up, found {value}")
+def _positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ConfigError(f"{name}: expected a whole number from 1 up, found {value!r}")
 
 
 def _factors(name: str, factors: tuple[int, ...], whole_name: str, whole: int) -> None:

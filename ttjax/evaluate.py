@@ -19,6 +19,7 @@ from ttjax.config import ModelConfig
 from ttjax.contraction import Flow
 from ttjax.data.corpus import Split
 from ttjax.data.vocabulary import OUTSIDE, Vocabulary, encode
+from ttjax.errors import UserError
 from ttjax.metrics import intent_accuracy, sentence_accuracy, slot_score, token_accuracy
 from ttjax.model import forward
 from ttjax.params import Params
@@ -51,8 +52,16 @@ def predict(
     """Predicted ids for n examples (leading axis n), computed CHUNK at a time.
 
     ``on_chunk(examples done)`` is called after each chunk.
+
+    Raises:
+        UserError: the sentences are padded to another length than the model's.
     """
-    n = batch.length.shape[0]
+    n, tokens = batch.tokens.shape
+    if tokens != config.seq_len:
+        raise UserError(
+            f"sentences: expected them padded to the model's {config.seq_len} tokens, found {tokens}:"
+            " encode them for this model"
+        )
     intents, slots = np.zeros(n, np.int32), np.zeros((n, config.seq_len), np.int32)
     for start in range(0, n, CHUNK):
         # A short last chunk is filled up from the beginning: one shape is compiled, for all splits.

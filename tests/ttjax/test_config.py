@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, fields
 from math import prod
 from typing import Any
 
@@ -47,6 +49,7 @@ from ttjax.errors import UserError
         ({"tt_ranks": (1, 12, 1)}, "tt_ranks: expected 7 ranks for 6 cores, found 3"),
         ({"tt_ranks": (1, 12, 0, 12, 12, 12, 1)}, "tt_ranks: expected a whole number from 1 up, found 0"),
         ({"tt_ranks": (2, 12, 12, 12, 12, 12, 1)}, "tt_ranks: the first and the last rank are 1, found 2"),
+        ({"n_heads": True}, "n_heads: expected a whole number from 1 up, found True"),
         ({"ttm_ranks": (1, 30, 30, 3)}, "ttm_ranks: the first and the last rank are 1, found 1 and 3"),
     ],
 )
@@ -55,6 +58,35 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
         ModelConfig(**changes)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def unchecked(**values: object) -> ModelConfig:
+    """A config as users make it: in tests the types that it is given are checked before it is."""
+    config = object.__new__(ModelConfig)
+    for field in fields(ModelConfig):
+        object.__setattr__(config, field.name, values.get(field.name, field.default))
+    config.__post_init__()
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_blocks": "2"}, "n_blocks: expected a whole number from 1 up, found '2'"),
+        ({"seq_len": 32.0}, "seq_len: expected a whole number from 1 up, found 32.0"),
+        ({"recompute": 1}, "recompute: expected a tuple, found 1"),
+        ({"frozen": "embed"}, "frozen: expected a tuple, found 'embed'"),
+    ],
+)
+def test_what_is_of_another_type_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        unchecked(**changes)
+
+
+def test_a_config_read_back_from_json_is_the_same() -> None:
+    config = preset("tiny").replace(recompute=(1,), frozen=("embed",))
+    again = unchecked(**json.loads(json.dumps(asdict(config))))
+    assert again == config and hash(again) == hash(config)
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:

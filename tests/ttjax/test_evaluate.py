@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from ttjax.batch import Batch
 from ttjax.config import preset
 from ttjax.data import Sentence, build_vocabulary, config_for, encode, travel_corpus
 from ttjax.data.corpus import Corpus
+from ttjax.errors import UserError
 from ttjax.evaluate import Predictions, decode, evaluate, predict
 from ttjax.model import forward
 from ttjax.params import init_params
@@ -41,6 +43,14 @@ def test_predictions_are_the_highest_logits_of_each_example() -> None:
         logits = one(jax.tree.map(lambda field, i=i: field[i], batch))
         assert predictions.intents[i] == np.argmax(logits.intent)
         np.testing.assert_array_equal(predictions.slots[i], np.argmax(logits.slots, axis=-1))
+
+
+def test_sentences_padded_to_another_length_are_refused() -> None:
+    config = preset("tiny")
+    three, tokens = np.full(2, 3, np.int32), np.zeros((2, 8), np.int32)
+    batch = Batch(tokens, three, three, tokens)
+    with pytest.raises(UserError, match="expected them padded to the model's 10 tokens, found 8"):
+        predict({}, batch, config)
 
 
 def test_nothing_to_predict_gives_nothing() -> None:

@@ -58,7 +58,7 @@ DENSE_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"ranks": (2, 2, 2, 2, 2, 2, 1)}, "ranks: expected 7 numbers"),
     ({"rank": 2, "in_modes": (5, 5)}, r"in_modes: .* the input's width 24, found \(5, 5\)"),
     ({"rank": 2, "out_modes": (-5, -6)}, r"out_modes: .* features 30, found \(-5, -6\)"),
-    ({"rank": 2, "precision": ("high", "highest")}, "precision: expected a name or a jax.lax.Precision"),
+    ({"rank": 2, "precision": ("high", "highest")}, "precision: expected one for both operands"),
     ({"rank": 2, "precision": "hihg"}, "precision: expected a name that JAX knows, as highest, found 'hihg'"),
     ({"rank": 2, "in_modes": ()}, r"in_modes: .* the input's width 24, found \(\)"),
     ({"rank": 2, "out_modes": ()}, r"out_modes: .* features 30, found \(\)"),
