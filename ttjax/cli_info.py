@@ -105,6 +105,11 @@ def _layer_table(config: ModelConfig, layer: dict[str, LinearCosts]) -> Table:
     return table
 
 
+def _times(more: int, fewer: int) -> str:
+    """How many times fewer, or more where the second is in truth the larger."""
+    return f"{more / fewer:.2f}× fewer" if more >= fewer else f"{fewer / more:.2f}× more"
+
+
 def _comparisons(config: ModelConfig, layer: dict[str, LinearCosts]) -> list[str]:
     """The paper's flow, bidirectional, against those it is compared with, and the planned order, in words."""
     lines = []
@@ -115,9 +120,10 @@ def _comparisons(config: ModelConfig, layer: dict[str, LinearCosts]) -> list[str
     ):
         if flow in layer and other in layer:
             more, fewer = layer[other], layer[flow]
+            multiplications = _times(more.multiplications, fewer.multiplications)
+            stored = _times(more.stored, fewer.stored)
             lines.append(
-                f"{flow}: {more.multiplications / fewer.multiplications:.2f}× fewer multiplications and"
-                f" {more.stored / fewer.stored:.2f}× fewer stored numbers than {other}"
+                f"{flow}: {multiplications} multiplications and {stored} stored numbers than {other}"
             )
     if "planned" in layer:
         found = plan(config.seq_len, linear_core_shapes(config), len(config.in_modes))

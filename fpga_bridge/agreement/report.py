@@ -58,10 +58,12 @@ def summary(report: Report, device: str = "csim") -> list[str]:
     """The lines under the table: what was compared on which device, the verdict, the time."""
     points = len({c.name for c in report.comparisons})
     worst = max((c.excess for c in report.comparisons if c.excess is not None), default=0.0)
+    bare = sum(c.excess is None for c in report.comparisons)
+    used = f"{100 * worst:.0f} % of" if worst <= 1 else f"{worst:.3g} times"
     lines = [
         f"{report.mode}: {report.steps} steps, {points} trace points each, padding left out; allowed:"
         f" {report.criterion.multiple:g} times float32's own error + {report.criterion.floor:g} epsilon;"
-        f" the worst point uses {f'{100 * worst:.0f} % of' if worst <= 1 else f'{worst:.3g} times'} that",
+        f" the worst point uses {used} that" + (f", {bare} can't be measured" if bare else ""),
     ]
     if report.unseen_updates:
         few = ", ".join(report.unseen_updates[:UNSEEN_SHOWN])

@@ -14,7 +14,7 @@ from fpga_bridge.memory.layout import Layout, Placement, make_layout, pitch_of
 from fpga_bridge.memory.lifetimes import Pool, Temporary, pool_slot, temporaries
 from fpga_bridge.memory.timeline import Timeline, make_timeline, merged_together
 from ttjax import ModelConfig
-from ttjax.params import linear_names
+from ttjax.params import linear_names, norm_names
 
 BYTES = 4  # of a float32
 # First-fit placements tried from each order of the arrays.
@@ -211,7 +211,7 @@ def _first_fit(arrays: Iterable[Temporary], slot_size: int) -> list[Place]:
 def _fixed(layout: Layout) -> Iterable[Fixed]:
     config = layout.config
     width, tokens = config.d_model, config.seq_len
-    yield Fixed("inverse_std", (2 * config.n_blocks + 2) * tokens)
+    yield Fixed("inverse_std", len(norm_names(config)) * tokens)
     for name in ("intent_hidden", "intent_active", "d_intent"):
         yield Fixed(name, width)
     for name in ("intent_logits", "d_intent_logits"):

@@ -82,6 +82,8 @@ def test_the_summary_says_how_many_points_a_step_has_and_what_the_worst_one_uses
     said = summary(report(*points, far))
     assert said[0].endswith("the worst point uses 12.3 times that")
     assert said[-1] == f"DISAGREE at 1 of 5 points; the first: {describe(far)}"
+    said = summary(report(*points, point(None, None, agree=False)))
+    assert said[0].endswith("the worst point uses 25 % of that, 1 can't be measured")
 
 
 def test_a_divergence_names_what_each_side_has() -> None:
@@ -89,7 +91,7 @@ def test_a_divergence_names_what_each_side_has() -> None:
         point(3e-4, 2e-7, agree=False), ulp=(4, 5, 6), worst=(1,), expected=0.5, actual=0.75, step=7
     )
     assert describe(found) == (
-        "step 7, stage stage (forward), p of shape [2]: beyond tolerance; worst at [1]: JAX 0.5, device 0.75,"
+        "step 8, stage stage (forward), p of shape [2]: beyond tolerance; worst at [1]: JAX 0.5, device 0.75,"
         " 6 ulp; normwise error 3.00e-04, JAX's 2.00e-07"
     )
     assert describe(point(None, None, agree=False)).endswith("p of shape [2]: missing from JAX")
