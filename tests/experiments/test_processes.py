@@ -26,7 +26,7 @@ CORPUS = travel_corpus()
 
 def test_a_job_keeps_its_folder_wherever_the_corpus_is(options: Callable[..., RunOptions]) -> None:
     (job,) = options(seeds=(0,)).jobs_for("tiny", CORPUS)
-    assert dataclasses.replace(job, data="/elsewhere").name == job.name
+    assert dataclasses.replace(job, data="/elsewhere", note="for people").name == job.name
     recipe = dataclasses.replace(job.recipe, word_dropout=0.5)
     for other in (
         dataclasses.replace(job, recipe=recipe),
@@ -62,6 +62,7 @@ def test_a_broken_training_goes_on_where_it_was(
     result = one.train([job, job], out).results[job]
     assert [row["epoch"] for row in result["epochs"]] == list(range(1, 9))
     assert result["seed"] == 3 and result["commits"] == ["before", "after"]
+    assert result["data"]["train_sentences"] == job.sentences == 60 < len(CORPUS.train)
     log = (folder / "log.txt").read_text()
     assert log.count("resume: ") == 1 and log.count("epoch 1: ") == 1
     shown = out.console.file.getvalue()  # type: ignore[attr-defined]

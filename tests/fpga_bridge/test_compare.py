@@ -120,6 +120,17 @@ def test_the_loss_s_error_is_that_of_the_worst_step() -> None:
     assert finding.loss_error == pytest.approx(0.1)
 
 
+def test_the_worst_parameter_may_be_small_but_no_rounding_error() -> None:
+    def of(small: float, noise: float) -> Course:
+        return Course(
+            np.ones(1),
+            {1: {"large": np.ones(2), "small": np.array([small, 0.0]), "noise": np.array([noise])}},
+        )
+
+    finding = judge("x", of(3e-3, 5e-13), of(2e-3, 1e-13))
+    assert finding.worst == "small" and finding.worst_error == pytest.approx(0.5)
+
+
 def test_the_same_end_is_that_of_the_last_step() -> None:
     """Whatever was before it."""
     course = made([1, 1], 1.0, 2.0)
