@@ -130,7 +130,7 @@ def _stream(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
         end = time.at("backward", f"block{b}.q") if needed else time.at("forward", f"block{b}.o")
         yield _one("hidden", size, (time.at("forward", before), end), index=b)
     needed = any(_trains(config, layer) for layer in HEAD_LINEARS)
-    end = time.at("backward", "intent_pre") if needed else time.at("forward", "slot_pre")
+    end = time.at("backward", "intent_pre") if needed else time.at("forward", "intent_pre")
     last = time.at("forward", f"block{config.n_blocks - 1}.norm2")
     yield _one("hidden", size, (last, end), index=config.n_blocks)
     sums = [

@@ -1,6 +1,7 @@
-"""The stages of one training step in the order the kernel runs them: the time axis of on-chip lifetimes.
+"""The stages of one training step, in the order that on-chip lifetimes are counted in.
 
-Forward, loss, backward; a recomputed block's forward stages stand again before its backward ones.
+Forward, loss, backward; a recomputed block's forward stages stand again before its backward ones. The program
+is emitted in this order but for each attention, part of which comes before the block's v and part after it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from ttjax.params import BLOCK_LINEARS
 Phase = Literal["forward", "recompute", "backward", "update"]
 
 BLOCK_STAGES = ("q", "k", "v", "attention", "o", "norm1", "ffn_in", "gelu", "ffn_out", "norm2")
-HEAD_STAGES = (
-    "intent_pre",
-    "intent_tanh",
-    "intent_out",
-    "slot_pre",
-    "slot_gelu",
-    "slot_norm",
+# The intent's few products run beside the slots' GELU and norm; the slots' gradients come first.
+HEAD_STAGES = ("slot_pre", "intent_pre", "intent_tanh", "slot_gelu", "slot_norm", "intent_out", "slot_out")
+HEAD_STAGES_BACK = (
     "slot_out",
+    "slot_norm",
+    "slot_gelu",
+    "slot_pre",
+    "intent_out",
+    "intent_tanh",
+    "intent_pre",
 )
 
 
@@ -78,7 +81,7 @@ def make_timeline(config: ModelConfig) -> Timeline:
     for b in range(config.n_blocks):
         run("forward", of_block(b))
     run("forward", (*HEAD_STAGES, "loss"))
-    run("backward", reversed(HEAD_STAGES))
+    run("backward", HEAD_STAGES_BACK)
     for b in reversed(range(config.n_blocks)):
         if b in config.recompute:
             run("recompute", of_block(b))

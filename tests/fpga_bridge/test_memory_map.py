@@ -130,8 +130,8 @@ def kernel_accesses(memory: MemoryMap) -> Iterator[Access]:
     yield stage("forward", "embed_norm", [one("embedding")], [("embed_unit", 0, 0), ("hidden", 0, 0)])
     for b in range(n):
         yield from block_ahead("forward", b)
-    yield ahead("forward", "intent_pre", [summary], [])
     yield ahead("forward", "slot_pre", [summary], [one("slot_hidden")])
+    yield ahead("forward", "intent_pre", [summary], [])
     yield stage("forward", "slot_gelu", [one("slot_hidden")], [one("slot_active")])
     normed = [("slot_unit", 0, 0), one("slot_normed")]
     yield stage("forward", "slot_norm", [one("slot_active")], normed)

@@ -23,6 +23,7 @@ from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import (
     RATE,
     TINY,
+    Trio,
     differing,
     one_of,
     random_params,
@@ -31,6 +32,7 @@ from tests.fpga_bridge.samples import (
     sentences,
 )
 from ttjax import ModelConfig, Params, flatten, preset
+from ttjax.params import HEAD_LINEARS
 
 KEPT = TINY.replace(immediate=False)
 MIXED = TINY.replace(recompute=(1,), rederive=True)
@@ -132,6 +134,16 @@ def test_a_frozen_layers_input_is_not_made_again_over_what_lies_there() -> None:
     config = MIXED.replace(frozen=("block0.ffn_in",))
     report = run(config)
     assert report.agree, report.first_divergence
+
+
+@pytest.mark.parametrize("layer", HEAD_LINEARS)
+def test_a_frozen_head_takes_nothing_from_the_other(layer: str) -> None:
+    """With gradients handed in: the slots' own is 0 at [CLS], the one position that the intent's head has."""
+    config, rng = TINY.replace(frozen=(layer,)), np.random.default_rng(0)
+    shapes = {name: (TINY.seq_len if name == "slot_pre" else 1, TINY.d_model) for name in HEAD_LINEARS}
+    handed_in = {f"d_{name}": rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    compared = Trio(config).compare(random_params(config), one_of(sentences(config, 1)), handed_in)
+    assert [name for name, c in compared.items() if not c.agree] == []
 
 
 @pytest.mark.slow
