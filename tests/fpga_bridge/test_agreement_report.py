@@ -82,7 +82,7 @@ def test_the_summary_says_how_many_points_a_step_has_and_what_the_worst_one_uses
     said = summary(report(*points, far))
     assert said[0].endswith("the worst point uses 12.3 times that")
     assert said[-1] == f"DISAGREE at 1 of 5 points; the first: {describe(far)}"
-    said = summary(report(*points, point(None, None, agree=False)))
+    said = summary(report(*points, replace(far, excess=None)))
     assert said[0].endswith("the worst point uses 25 % of that, 1 can't be measured")
 
 
