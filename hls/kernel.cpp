@@ -8,14 +8,14 @@ enum Command : uint32_t { kLoad = 0, kStep = 1, kInfer = 2, kStore = 3 };
 
 // The first word of results; small whole numbers, exact as floats.
 constexpr float kDone = 0.0f;
-constexpr float kWrongLayout = 1.0f;
+constexpr float kWrongHash = 1.0f;
 constexpr float kUnknownCommand = 2.0f;
 
-/// Whether the image was packed for the memory layout this kernel was built with.
-inline bool layout_matches(const uint32_t* image) {
+/// Whether the image was packed for this kernel.
+inline bool hash_matches(const uint32_t* image) {
   bool same = true;
 HASH:
-  for (int i = 0; i < kHashWords; ++i) same = same && image[i] == kLayoutHash[i];
+  for (int i = 0; i < kHashWords; ++i) same = same && image[i] == kHash[i];
   return same;
 }
 
@@ -24,7 +24,7 @@ HASH:
 /// One command.
 ///
 /// examples: n_examples records of kExampleWords words (STEP, INFER).
-/// image: the layout hash, then all banks of parameters (read by LOAD, written by STORE).
+/// image: the hash, then all banks of parameters (read by LOAD, written by STORE).
 /// results: a status, then for STEP three losses an example, for INFER kLogits numbers an example.
 extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,
                               float* results
@@ -53,10 +53,10 @@ extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint3
 #endif
 
   if (command == kLoad) {
-    if (layout_matches(image)) {
+    if (hash_matches(image)) {
       load_image(image);
     } else {
-      results[0] = kWrongLayout;
+      results[0] = kWrongHash;
     }
   } else if (command == kStore) {
     store_image(image);

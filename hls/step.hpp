@@ -84,7 +84,7 @@ inline void load_image(const uint32_t* image) {
 
 inline void store_image(uint32_t* image) {
 STORE_HASH:
-  for (int i = 0; i < kHashWords; ++i) image[i] = kLayoutHash[i];
+  for (int i = 0; i < kHashWords; ++i) image[i] = kHash[i];
   int at = kHashWords;
   TTFPGA_BANKS(TTFPGA_STORE_BANK)
 }

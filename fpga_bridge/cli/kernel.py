@@ -10,7 +10,7 @@ import tyro
 from rich.table import Table
 
 from fpga_bridge.kernel.build import build_kernel, kernel_folder, write_atomically
-from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.header import HEADER_NAME, hash_text, header, kernel_hash
 from fpga_bridge.kernel.labels import config_of_data
 from fpga_bridge.kernel.lint import lint_kernel
 from fpga_bridge.memory.layout import make_layout
@@ -35,7 +35,7 @@ class Build:
     """Corpus that the kernel is to have outputs for: a folder, "atis" or "travel". Default: as many intents
     and slots as the preset has."""
     json: str | None = None
-    """File for the paths and the layout hash as JSON; - for standard output."""
+    """File for the paths and the kernel's hash as JSON; - for standard output."""
 
     def run(self) -> int:
         """Build and copy; returns exit status 0."""
@@ -48,13 +48,13 @@ class Build:
             write_atomically(header(manifest).encode(), self.to / HEADER_NAME)
         except OSError as error:
             raise UserError(f"can't write to {self.to}: {error.strerror}; choose another --to") from None
-        layout_hash = manifest.layout.hash.tobytes().hex()
-        out.say(f"{self.to / 'kernel.so'}: layout {layout_hash[:16]}")
+        built = kernel_hash(manifest)
+        out.say(f"{self.to / 'kernel.so'}: hash {hash_text(built)}")
         out.write_json(
             {
                 "kernel": str(self.to / "kernel.so"),
                 "header": str(self.to / HEADER_NAME),
-                "layout": layout_hash,
+                "hash": built.tobytes().hex(),
             }
         )
         return 0

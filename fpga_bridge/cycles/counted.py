@@ -7,11 +7,8 @@ import numpy as np
 from fpga_bridge.cycles.model import make_step_model
 from fpga_bridge.cycles.trips import SentenceShape
 from fpga_bridge.devices.csim import CsimDevice
-from fpga_bridge.kernel.build import build_kernel, kernel_sources
-from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.kernel.pipelines import pipelines
 from fpga_bridge.program.accelerator import Accelerator
-from fpga_bridge.program.manifest import make_manifest
 from ttjax import Batch, ModelConfig, unflatten
 from ttjax.params import parameter_shapes
 
@@ -22,9 +19,7 @@ def open_counting(config: ModelConfig, accelerator: Accelerator) -> CsimDevice:
     Raises:
         UserError: as ``build_kernel``.
     """
-    manifest = make_manifest(config)
-    sources = {**kernel_sources(), HEADER_NAME: header(manifest, accelerator)}
-    return CsimDevice(config, build_kernel(manifest, sources))
+    return CsimDevice(config, accelerator=accelerator)
 
 
 def count(device: CsimDevice, batch: Batch) -> tuple[list[int], int]:

@@ -11,9 +11,11 @@ import numpy as np
 
 from fpga_bridge.devices.host import INFER, LOAD, STEP, STORE, KernelDevice, check_status
 from fpga_bridge.kernel.build import build_kernel
+from fpga_bridge.kernel.header import hash_text
 from fpga_bridge.kernel.labels import labels_of_kernel
 from fpga_bridge.kernel.pipelines import Pipeline, compiled_pipelines
 from fpga_bridge.memory.layout import HASH_WORDS
+from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from ttjax import ModelConfig, UserError
 
 __all__ = ["INFER", "LOAD", "STEP", "STORE", "CsimDevice"]
@@ -25,16 +27,20 @@ class CsimDevice(KernelDevice):
     Args:
         config: what the kernel is built for.
         library: a kernel built before; by default it is built now, or taken from the cache.
+        accelerator: what the kernel is built for beside the config.
 
     Raises:
-        UserError: the library can't be loaded or was built for another config; see also ``build_kernel``.
+        UserError: the library can't be loaded or has another hash; see also ``build_kernel``.
     """
 
-    def __init__(self, config: ModelConfig, library: Path | None = None) -> None:
-        super().__init__(config)
-        library = library if library is not None else build_kernel(self.manifest)
+    def __init__(
+        self, config: ModelConfig, library: Path | None = None, accelerator: Accelerator = DEFAULT
+    ) -> None:
+        super().__init__(config, accelerator)
+        if library is None:
+            library = build_kernel(self.manifest, accelerator=accelerator)
         self._library = _load(library)
-        self._check_layout(library)
+        self._check_hash(library)
 
     def trips(self) -> np.ndarray:
         """Trips of each instruction since the kernel was loaded, as uint64 in the program's order."""
@@ -65,12 +71,9 @@ class CsimDevice(KernelDevice):
         self._library.ttfpga_csim_run(command, n, *pointers)
         check_status(float(results[0]))
 
-    def _check_layout(self, library: Path) -> None:
-        found = np.ctypeslib.as_array(self._library.ttfpga_csim_layout_hash(), (HASH_WORDS,))
-        same = np.array_equal(found, self.manifest.layout.hash)
-        same = same and self._library.ttfpga_csim_image_words() == self.manifest.layout.image_words
-        if not (same and self._library.ttfpga_csim_trace_words() == self.manifest.words):
-            expected = self.manifest.layout.hash[0]
+    def _check_hash(self, library: Path) -> None:
+        found = np.ctypeslib.as_array(self._library.ttfpga_csim_hash(), (HASH_WORDS,))
+        if not np.array_equal(found, self.hash):
             labels = labels_of_kernel(self.config, found)
             again = "build it again"
             if labels is not None:
@@ -79,8 +82,8 @@ class CsimDevice(KernelDevice):
                     f" {self.config.n_intents} and {self.config.n_slots}: {again} with the corpus's --data"
                 )
             raise UserError(
-                f"stale kernel: {library} was built for another configuration (layout {found[0]:08x},"
-                f" expected {expected:08x}); {again}"
+                f"stale kernel: {library} was built for another configuration or by another version"
+                f" (expected hash {hash_text(self.hash)}, found {hash_text(found)}); {again}"
             )
 
 
@@ -92,12 +95,15 @@ def _load(library: Path) -> ctypes.CDLL:
         copy = shutil.copy(library, scratch)
         try:
             loaded = ctypes.CDLL(copy)
-            loaded.ttfpga_csim_layout_hash.restype = ctypes.POINTER(ctypes.c_uint32)
+            loaded.ttfpga_csim_hash.restype = ctypes.POINTER(ctypes.c_uint32)
             loaded.ttfpga_csim_trips.restype = ctypes.POINTER(ctypes.c_uint64)
             loaded.ttfpga_csim_cycles.restype = ctypes.c_uint64
             loaded.ttfpga_csim_run.restype = None
         except (OSError, AttributeError) as error:
-            raise UserError(f"{library} is not a simulation kernel: {error}") from None
+            raise UserError(
+                f"{library} is not a simulation kernel of this version: {error}; build one with"
+                " `fpga-bridge build`"
+            ) from None
     loaded.ttfpga_csim_run.argtypes = [ctypes.c_uint32] * 2 + [ctypes.c_void_p] * 5
     return loaded
 

@@ -13,14 +13,16 @@ from jaxtyping import Float32, UInt32
 from numpy.typing import ArrayLike
 
 from fpga_bridge.device import Device, StepResult, Trace, encode_examples, stacked
+from fpga_bridge.kernel.header import kernel_hash
+from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from fpga_bridge.program.manifest import LOSSES, Manifest, TracePoint, make_manifest
 from ttjax import Batch, Logits, ModelConfig, Params, UserError, flatten
 
 LOAD, STEP, INFER, STORE = range(4)
 LOSSES_PER_EXAMPLE = 3
-DONE, WRONG_LAYOUT, UNKNOWN_COMMAND = 0.0, 1.0, 2.0
+DONE, WRONG_HASH, UNKNOWN_COMMAND = 0.0, 1.0, 2.0
 _STATUS = {
-    WRONG_LAYOUT: "the image was packed for another memory layout",
+    WRONG_HASH: "the image was packed for another kernel",
     UNKNOWN_COMMAND: "unknown command",
 }
 
@@ -36,14 +38,20 @@ class KernelRefusal(UserError):
 class KernelDevice(ABC):
     """A Device that runs the kernel, wherever it is.
 
-    ``taps``: whether that build of the kernel records and overrides trace points.
+    ``taps``: whether that build of the kernel records and overrides trace points. ``hash``: what the kernel
+    must have been built with, and every image begins with.
     """
 
     taps: bool = True
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, accelerator: Accelerator = DEFAULT) -> None:
         self.config = config
         self.manifest: Manifest = make_manifest(config)
+        self.hash = kernel_hash(self.manifest, accelerator)
+
+    def pack(self, params: Params) -> UInt32[np.ndarray, " words"]:
+        """The image of parameters that this kernel takes; errors as of ``Layout.pack``."""
+        return self.manifest.layout.pack(params, self.hash)
 
     def load(self, params: Params) -> None:
         """Packs, writes the image, reads it back and compares every bit.
@@ -51,7 +59,7 @@ class KernelDevice(ABC):
         Raises:
             UserError: parameters that don't fit the config, or a word that reads back differently.
         """
-        image = self.manifest.layout.pack(params)
+        image = self.pack(params)
         self._run(LOAD, image=image)
         back = self._store()
         if not np.array_equal(image, back):
@@ -112,7 +120,7 @@ class KernelDevice(ABC):
 
     def read(self) -> Params:
         """The parameters on the chip now."""
-        return self.manifest.layout.unpack(self._store())
+        return self.manifest.layout.unpack(self._store(), self.hash)
 
     def _store(self) -> UInt32[np.ndarray, " words"]:
         image = np.empty(self.manifest.layout.image_words, np.uint32)

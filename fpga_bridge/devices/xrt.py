@@ -39,6 +39,7 @@ from fpga_bridge.devices.xrt_errors import (
 )
 from fpga_bridge.devices.xrt_open import open_card
 from fpga_bridge.devices.xrt_sensors import EnergyMeter, Sensors, is_simulated, read_sensors
+from fpga_bridge.kernel.header import hash_text
 from fpga_bridge.kernel.interface import Argument, arguments
 from fpga_bridge.memory.layout import HASH_WORDS
 from fpga_bridge.program.manifest import KEEP
@@ -69,7 +70,7 @@ class XrtDevice(KernelDevice):
     Calls from several threads take turns.
 
     Args:
-        config: what the xclbin must be built for.
+        config: what the xclbin must be built for, by this version.
         address: index of the device, or its BDF such as 0000:17:00.1.
         xclbin: the card's program.
         pyxrt: the module to use; by default the vendor's, or ours where that is missing.
@@ -115,7 +116,7 @@ class XrtDevice(KernelDevice):
             examples = self._buffer("examples", examples_per_run * words_of_example)
             results = self._buffer("results", n_results)
             self._slots.append(_Slot(examples, results, self._new_run(examples, results)))
-        self._check_layout()
+        self._offer_hash()
 
     def load(self, params: Params) -> None:
         """As of every device; no other thread's call comes between writing and reading back."""
@@ -155,14 +156,14 @@ class XrtDevice(KernelDevice):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_layout(self) -> None:
-        """Offers the kernel an image of this layout, all zeros: only the same layout takes it."""
+    def _offer_hash(self) -> None:
+        """Offers the kernel an image with this hash, all zeros: only a kernel that has it takes it."""
         image = np.zeros(self.manifest.layout.image_words, np.uint32)
-        image[:HASH_WORDS] = self.manifest.layout.hash
+        image[:HASH_WORDS] = self.hash
         try:
             self._run(LOAD, image=image)
         except KernelRefusal:
-            raise stale_xclbin(self._xclbin, int(self.manifest.layout.hash[0])) from None
+            raise stale_xclbin(self._xclbin, hash_text(self.hash)) from None
 
     def _buffer(self, name: str, words: int) -> Buffer:
         index, argument = self._argument(name)
@@ -326,10 +327,9 @@ class XrtDevice(KernelDevice):
         return found.view(np.float32)
 
     def _check_hash(self, image: np.ndarray) -> None:
-        expected = self.manifest.layout.hash
-        if not np.array_equal(image[:HASH_WORDS], expected):
-            word = int(np.flatnonzero(image[:HASH_WORDS] != expected)[0])
-            self._differs(word, int(expected[word]), int(image[word]))
+        if not np.array_equal(image[:HASH_WORDS], self.hash):
+            word = int(np.flatnonzero(image[:HASH_WORDS] != self.hash)[0])
+            self._differs(word, int(self.hash[word]), int(image[word]))
 
     def _differs(self, word: int, written: int, found: int) -> NoReturn:
         raise memory_differs("image", word, written, found)

@@ -152,11 +152,11 @@ def wrong_kernel(xclbin: object, found: int) -> UserError:
     )
 
 
-def stale_xclbin(xclbin: object, expected: int) -> UserError:
-    """The kernel in the xclbin refuses images of this layout."""
+def stale_xclbin(xclbin: object, expected: str) -> UserError:
+    """The kernel in the xclbin refuses images with the hash that is expected."""
     return UserError(
-        f"stale xclbin: the kernel of {xclbin} was built for another configuration and refuses layout"
-        f" {expected:08x}; build it again for this one (`make -C hls hw`, for this corpus's labels with"
+        f"stale xclbin: the kernel of {xclbin} was built for another configuration or by another version: it"
+        f" refuses hash {expected}; build it again (`make -C hls hw`, for this corpus's labels with"
         " MODEL='--data …')"
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from fpga_bridge.program.manifest import Manifest
 from ttjax import UserError
 from ttjax.output import replace_file, user_cache
@@ -74,8 +75,10 @@ def find_compiler() -> str:
     return compiler
 
 
-def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -> Path:
-    """The shared library of the kernel for a manifest's config, compiled unless it is in the cache.
+def build_kernel(
+    manifest: Manifest, sources: Mapping[str, str] | None = None, accelerator: Accelerator = DEFAULT
+) -> Path:
+    """The shared library of an accelerator's kernel for a manifest's config, compiled unless in the cache.
 
     ``sources`` replaces the kernel's own, and the generated header if it has one (a planted fault). The
     library is written atomically.
@@ -85,7 +88,7 @@ def build_kernel(manifest: Manifest, sources: Mapping[str, str] | None = None) -
             or the cache can't be written.
     """
     compiler = find_compiler()
-    files = {HEADER_NAME: header(manifest), **(sources or kernel_sources())}
+    files = {HEADER_NAME: header(manifest, accelerator), **(sources or kernel_sources())}
     digest = hashlib.sha256(_target(compiler))
     for part in (*FLAGS, *WARNINGS, *(text for item in sorted(files.items()) for text in item)):
         digest.update(part.encode() + b"\0")

@@ -5,10 +5,13 @@ The arrays are declared as the memory map lays them out, with the pragmas that b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
+from jaxtyping import UInt32
 
 from fpga_bridge.kernel.operators import OPERATORS
 from fpga_bridge.memory.banks import SLOT_MEMORIES, WORD_BITS, bank_shapes
@@ -27,11 +30,13 @@ OPERANDS = 8  # of an instruction, as hls/program.hpp has it
 def header(manifest: Manifest, accelerator: Accelerator = DEFAULT, program: Program | None = None) -> str:
     """Text of ``ttfpga_config.hpp`` for one config's memory map and program on an accelerator.
 
-    ``program`` replaces the config's own (a planted fault).
+    ``program`` replaces the config's own (a planted fault). The hash stays the one without the fault, or
+    devices would refuse the kernel before the fault could be found.
     """
-    memory = make_memory_map(manifest.layout.config)
-    program = program or make_program(manifest, accelerator)
-    arrays, memories = array_sizes(memory), array_memories(memory)
+    if program is None:
+        content = _own_content(manifest, accelerator)
+    else:
+        content = _content(manifest, accelerator, program)
     lines = [
         "// Generated from the ModelConfig by fpga_bridge.kernel.header: change the config, not this file.",
         "#pragma once",
@@ -40,6 +45,45 @@ def header(manifest: Manifest, accelerator: Accelerator = DEFAULT, program: Prog
         "",
         "namespace ttfpga {",
         "",
+        "// Hash of all that follows and of the memory map; an image packed for another one is refused.",
+        _int("kHashWords", HASH_WORDS),
+        _array("kHash", (f"{word:#010x}u" for word in kernel_hash(manifest, accelerator)), "uint32_t"),
+        "",
+        content,
+        "",
+        "}  // namespace ttfpga",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def kernel_hash(manifest: Manifest, accelerator: Accelerator = DEFAULT) -> UInt32[np.ndarray, " 8"]:
+    """What a kernel and its host must share: SHA-256 of the layout's hash and of the generated header.
+
+    So it covers the config, the memory map, the program and the accelerator. It covers neither the C++
+    sources, which planted faults change on purpose, nor what a build for the card is told beside the header:
+    taps, and the files for the compiler and the linker.
+    """
+    content = _own_content(manifest, accelerator).encode()
+    return np.frombuffer(hashlib.sha256(manifest.layout.hash.tobytes() + content).digest(), np.uint32)
+
+
+def hash_text(words: UInt32[np.ndarray, " 8"]) -> str:
+    """A hash as messages show it: its first 16 digits."""
+    return words.tobytes().hex()[:16]
+
+
+@lru_cache(maxsize=8)
+def _own_content(manifest: Manifest, accelerator: Accelerator) -> str:
+    """``_content`` with the config's own program."""
+    return _content(manifest, accelerator, make_program(manifest, accelerator))
+
+
+def _content(manifest: Manifest, accelerator: Accelerator, program: Program) -> str:
+    """All that the hash covers of the header, which is all but the hash."""
+    memory = make_memory_map(manifest.layout.config)
+    arrays, memories = array_sizes(memory), array_memories(memory)
+    lines = [
         *_dimensions(memory),
         "",
         *_accelerator(accelerator),
@@ -65,9 +109,6 @@ def header(manifest: Manifest, accelerator: Accelerator = DEFAULT, program: Prog
         _int("kForwardInstructions", program.forward),
         "#define TTFPGA_PROGRAM \\",
         *_program(program, list(arrays)),
-        "",
-        "}  // namespace ttfpga",
-        "",
     ]
     return "\n".join(lines)
 
@@ -91,9 +132,6 @@ def array_memories(memory: MemoryMap) -> dict[str, tuple[int, int]]:
 
 def _dimensions(memory: MemoryMap) -> Iterator[str]:
     config = memory.config
-    yield "// Digest of the configuration and the memory map; an image packed for another one is refused."
-    yield _int("kHashWords", HASH_WORDS)
-    yield _array("kLayoutHash", (f"{word:#010x}u" for word in memory.layout.hash), "uint32_t")
     yield _int("kImageWords", memory.layout.image_words)
     yield ""
     yield _int("kTokens", config.seq_len)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import UInt32
 
-from fpga_bridge.memory.layout import make_layout
+from fpga_bridge.kernel.header import kernel_hash
+from fpga_bridge.program.manifest import make_manifest
 from ttjax import ModelConfig
 from ttjax.config import PRESETS
 from ttjax.data import build_vocabulary, config_for, load_corpus
@@ -29,12 +30,13 @@ def config_of_data(start: ModelConfig, data: str | None, notify: Callable[[str],
     return config_for(start, build_vocabulary(load_corpus(data, notify=notify), start.vocab_size))
 
 
-def labels_of_kernel(
-    config: ModelConfig, layout_hash: UInt32[np.ndarray, " words"]
-) -> tuple[int, int] | None:
-    """Intents and slots of a kernel that is this config's but for them, and has a preset's; else None."""
+def labels_of_kernel(config: ModelConfig, found: UInt32[np.ndarray, " 8"]) -> tuple[int, int] | None:
+    """Intents and slots of a kernel that is this config's but for them, and has a preset's; else None.
+
+    found: the kernel's hash.
+    """
     for labels in sorted({(preset.n_intents, preset.n_slots) for preset in PRESETS.values()}):
         other = config.replace(n_intents=labels[0], n_slots=labels[1])
-        if np.array_equal(make_layout(other).hash, layout_hash):
+        if np.array_equal(kernel_hash(make_manifest(other)), found):
             return labels
     return None

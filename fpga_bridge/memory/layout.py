@@ -76,7 +76,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class Layout:
-    """The map of one config. The image is the layout hash (8 words), then the banks one after the other."""
+    """The map of one config. The image is a kernel's hash (8 words), then the banks one after the other."""
 
     config: ModelConfig
     banks: tuple[Bank, ...]
@@ -84,7 +84,7 @@ class Layout:
 
     @cached_property
     def hash(self) -> UInt32[np.ndarray, " 8"]:
-        """SHA-256 of the config and the map: what a kernel and an image must share to fit each other."""
+        """SHA-256 of the config and the map, which is a part of the kernel's (``kernel_hash``)."""
         content = json.dumps(
             [asdict(self.config), [asdict(b) for b in self.banks], [asdict(p) for p in self.placements]],
             sort_keys=True,
@@ -101,8 +101,8 @@ class Layout:
         """Elements of all banks."""
         return sum(bank.size for bank in self.banks)
 
-    def pack(self, params: Params) -> UInt32[np.ndarray, " words"]:
-        """The memory image of float32 parameters.
+    def pack(self, params: Params, kernel: UInt32[np.ndarray, " 8"]) -> UInt32[np.ndarray, " words"]:
+        """The memory image of float32 parameters for the kernel of that hash.
 
         Raises:
             UserError: a parameter is missing, unknown, misshapen or not float32.
@@ -113,23 +113,23 @@ class Layout:
             if leaf.dtype != np.float32:
                 raise UserError(f"pack: {name} expected float32, found {leaf.dtype}")
         image = np.empty(self.image_words, np.uint32)
-        image[:HASH_WORDS] = self.hash
+        image[:HASH_WORDS] = kernel
         elements = image[HASH_WORDS:].view(np.float32)
         for p in self.placements:
             at = self.banks[p.bank].offset - HASH_WORDS + p.start
             elements[at : at + p.size] = p.spread(leaves[p.name])
         return image
 
-    def unpack(self, image: UInt32[np.ndarray, " words"]) -> Params:
-        """Parameters (copies, float32) of a memory image.
+    def unpack(self, image: UInt32[np.ndarray, " words"], kernel: UInt32[np.ndarray, " 8"]) -> Params:
+        """Parameters (copies, float32) of a memory image of the kernel of that hash.
 
         Raises:
-            UserError: the image has another length, or was packed for another layout.
+            UserError: the image has another length, or is another kernel's.
         """
         if image.shape != (self.image_words,):
             raise UserError(f"unpack: expected an image of {self.image_words} words, found {image.shape}")
-        if not np.array_equal(image[:HASH_WORDS], self.hash):
-            raise UserError("unpack: the image was packed for another configuration; pack it again")
+        if not np.array_equal(image[:HASH_WORDS], kernel):
+            raise UserError("unpack: the image was packed for another kernel; pack it again")
         return unflatten(self.split(image[HASH_WORDS:].view(np.float32)))
 
     def split(self, elements: Float32[np.ndarray, " size"]) -> dict[str, Float32[np.ndarray, "..."]]:

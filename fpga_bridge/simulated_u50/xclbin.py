@@ -22,7 +22,6 @@ from fpga_bridge.kernel.interface import (
     Argument,
     arguments,
 )
-from fpga_bridge.program.manifest import Manifest
 
 # Numbers of xclbin.h.
 _BITSTREAM, _EMBEDDED_METADATA, _MEM_TOPOLOGY, _CONNECTIVITY, _IP_LAYOUT = 0, 2, 6, 7, 8
@@ -36,10 +35,8 @@ _MAGIC = b"xclbin2\0"
 _REGISTERS_AT, _REGISTERS = 0x800000, 0x10000
 
 
-def write_xclbin(
-    path: Path, kernel_library: Path, manifest: Manifest, platform: str = PLATFORM, taps: bool = True
-) -> None:
-    """Writes the xclbin of a kernel that ``build_kernel`` made for a manifest's config, atomically.
+def write_xclbin(path: Path, kernel_library: Path, platform: str = PLATFORM, taps: bool = True) -> None:
+    """Writes the xclbin of a kernel that ``build_kernel`` made, atomically.
 
     The same content gets the same UUID: a card that holds it already is not programmed again.
     """

@@ -50,8 +50,8 @@ const ttfpga::Pipeline kPipelines[] = {ttfpga::kEnginePipeline, ttfpga::kNormPip
 #pragma GCC visibility push(default)
 extern "C" {
 
-/// The layout hash this library was built with: ttfpga::kHashWords words.
-const uint32_t* ttfpga_csim_layout_hash() { return ttfpga::kLayoutHash; }
+/// The hash this library was built with: ttfpga::kHashWords words.
+const uint32_t* ttfpga_csim_hash() { return ttfpga::kHash; }
 
 /// Lengths in elements, so that the host can refuse a buffer of another size: image, trace.
 uint32_t ttfpga_csim_image_words() { return ttfpga::kImageWords; }

@@ -44,11 +44,13 @@ INFO = ("name", "thermal", "electrical", "max_clock_frequency_mhz")
 class Card:
     """What the machine has and what goes wrong on it.
 
+    kernel: whose library is on it, by default that of the config.
     refuse: exception by stage (device, xclbin, load, kernel, bo, sync, start). on_sync: called with buffer
     and direction, False loses the transfer. on_run: called before the kernel with the buffers by argument.
     """
 
     config: ModelConfig
+    kernel: CsimDevice | None = None
     taps: bool = True
     shell: str = SHELL
     platform: str = PLATFORM
@@ -72,7 +74,7 @@ class Card:
 
 def make_pyxrt(card: Card) -> Any:
     """The module for one card."""
-    library = CsimDevice(card.config)._library
+    library = (card.kernel or CsimDevice(card.config))._library
     signature = arguments(card.taps)
     count = len(signature) if card.n_arguments is None else card.n_arguments
     keys = enum.Enum("xrt_info_device", {key: key for key in INFO})

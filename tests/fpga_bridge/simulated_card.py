@@ -23,7 +23,8 @@ class Card:
         self.device = pyxrt.device(index)
         self.uuid = self.device.load_xclbin(str(xclbin))
         self.kernel = pyxrt.kernel(self.device, self.uuid, KERNEL, pyxrt.kernel.exclusive)
-        self.manifest = CsimDevice(TINY).manifest
+        csim = CsimDevice(TINY)
+        self.manifest, self.pack = csim.manifest, csim.pack
 
     def buffer(self, name: str, words: int) -> tuple[Any, np.ndarray]:
         bo = self.x.bo(self.device, 4 * words, self.x.bo.normal, self.kernel.group_id(NAMES.index(name)))

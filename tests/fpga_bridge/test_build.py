@@ -110,9 +110,9 @@ def test_a_header_left_among_the_sources_is_not_built_in(
 def test_a_kernel_of_the_same_shapes_and_another_epsilon_is_stale_by_its_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Only the layout's hash tells the two apart; a kernel that was looked up is named too."""
+    """Only the hash tells the two apart; a kernel that was looked up is named too."""
     library, other = build_kernel(MANIFEST), TINY.replace(norm_eps=1e-3)
-    monkeypatch.setattr(csim, "build_kernel", lambda manifest: library)
+    monkeypatch.setattr(csim, "build_kernel", lambda manifest, accelerator: library)
     for given in (library, None):
         with pytest.raises(UserError, match=f"stale kernel: {library} was built for another configuration"):
             CsimDevice(other, given)

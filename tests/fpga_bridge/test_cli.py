@@ -18,7 +18,7 @@ import pytest
 from fpga_bridge.cli import main
 from fpga_bridge.kernel.card_files import main as card_files
 from fpga_bridge.kernel.faults import FAULTS
-from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.header import HEADER_NAME, header, kernel_hash
 from fpga_bridge.memory.layout import make_layout
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
@@ -241,7 +241,7 @@ def test_a_kernel_of_another_config_is_refused_and_its_own_is_taken(
     assert built == {
         "kernel": "built/kernel.so",
         "header": f"built/{HEADER_NAME}",
-        "layout": make_layout(TINY).hash.tobytes().hex(),
+        "hash": kernel_hash(make_manifest(TINY)).tobytes().hex(),
     }
     assert Path("built", HEADER_NAME).read_text() == header(make_manifest(TINY))
     said = failure([*COSIM, "--kernel", "built/kernel.so"], folder, capsys)

@@ -96,13 +96,13 @@ def test_two_devices_in_one_process_do_not_share_state(device: CsimDevice) -> No
     assert differing(other.read(), alone) != []
 
 
-def test_an_image_of_another_layout_is_refused_by_the_kernel_itself(device: CsimDevice) -> None:
+def test_an_image_of_another_kernel_is_refused_by_the_kernel_itself(device: CsimDevice) -> None:
     params = random_params(TINY)
     device.load(params)
     for word in range(HASH_WORDS):
-        image = MANIFEST.layout.pack(random_params(TINY, 1))
+        image = device.pack(random_params(TINY, 1))
         image[word] ^= 1
-        with pytest.raises(UserError, match="packed for another memory layout"):
+        with pytest.raises(UserError, match="packed for another kernel"):
             device._run(LOAD, image=image)
     assert differing(device.read(), params) == []
 

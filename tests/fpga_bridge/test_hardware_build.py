@@ -46,7 +46,7 @@ def test_what_only_synthesis_compiles_gives_the_same_bits(monkeypatch: pytest.Mo
 def test_the_build_without_taps_gives_the_same_bits(flags: tuple[str, ...], tmp_path: Path) -> None:
     """TTFPGA_TAPS is 0 and the top function has five arguments."""
     device, library = CsimDevice(TINY), build_untapped(TINY, tmp_path, flags)
-    image = device.manifest.layout.pack(random_params(TINY))
+    image = device.pack(random_params(TINY))
     batch = sentences(TINY, 4)
     examples, results = encode_examples(batch, rates(4), TINY), np.zeros(13, np.float32)
     logits = np.zeros(1 + 4 * (TINY.n_intents + TINY.seq_len * TINY.n_slots), np.float32)
@@ -64,7 +64,7 @@ def test_the_build_without_taps_gives_the_same_bits(flags: tuple[str, ...], tmp_
     device.load(random_params(TINY))
     losses = device.steps(batch, rates(4))
     assert same_bits(results[1:], losses.reshape(-1))
-    assert differing(device.manifest.layout.unpack(image), device.read()) == []
+    assert differing(device.manifest.layout.unpack(image, device.hash), device.read()) == []
     expected = device.infer_all(batch)
     rows = logits[1:].reshape(4, -1)
     assert same_bits(rows[:, : TINY.n_intents], expected.intent)

@@ -19,6 +19,7 @@ from tests.fpga_bridge.samples import TINY, configs, differing, random_bits, ran
 from ttjax import ModelConfig, Params, UserError, flatten, preset, unflatten
 
 LAYOUT = make_layout(TINY)
+KERNEL = np.arange(0xFFFFFFF0, 0xFFFFFFF8, dtype=np.uint32)  # any kernel's hash
 
 
 def places(layout: Layout) -> np.ndarray:
@@ -90,7 +91,7 @@ def test_every_parameter_has_a_place_and_banks_lie_one_after_the_other(config: M
 def test_pack_puts_each_element_where_its_address_says(config: ModelConfig) -> None:
     layout = make_layout(config)
     params = numbered(layout)
-    elements = layout.pack(params).view(np.float32)
+    elements = layout.pack(params, KERNEL).view(np.float32)
     for name, leaf in flatten(params).items():
         bank, word, lane = np.moveaxis(layout.address(name), -1, 0)
         offset = np.array([bank.offset for bank in layout.banks])[bank]
@@ -102,7 +103,7 @@ def test_pack_puts_each_element_where_its_address_says(config: ModelConfig) -> N
 def test_unpack_after_pack_is_the_identity_on_all_bits(config: ModelConfig, seed: int) -> None:
     layout = make_layout(config)
     params = random_bits(config, seed)
-    assert differing(layout.unpack(layout.pack(params)), params) == []
+    assert differing(layout.unpack(layout.pack(params, KERNEL), KERNEL), params) == []
 
 
 @given(configs(), st.integers(0, 2**32 - 1))
@@ -111,26 +112,27 @@ def test_pack_after_unpack_is_the_identity_on_images_and_clears_the_padding(
 ) -> None:
     layout = make_layout(config)
     image = np.random.default_rng(seed).integers(0, 2**32, layout.image_words, np.uint32)
-    image[:HASH_WORDS] = layout.hash
+    image[:HASH_WORDS] = KERNEL
     bank, word, lane = places(layout).T
     offsets, lanes = np.array([(b.offset, b.lanes) for b in layout.banks]).T
     used = np.zeros(layout.image_words, bool)
     used[:HASH_WORDS] = used[offsets[bank] + word * lanes[bank] + lane] = True
-    np.testing.assert_array_equal(layout.pack(layout.unpack(image)), np.where(used, image, 0))
+    packed = layout.pack(layout.unpack(image, KERNEL), KERNEL)
+    np.testing.assert_array_equal(packed, np.where(used, image, 0))
 
 
 @given(configs())
 def test_split_reads_elements_as_unpack_reads_the_image(config: ModelConfig) -> None:
     layout = make_layout(config)
-    image = layout.pack(numbered(layout))
+    image = layout.pack(numbered(layout), KERNEL)
     split = layout.split(image[HASH_WORDS:].view(np.float32))
-    assert differing(unflatten(split), layout.unpack(image)) == []
+    assert differing(unflatten(split), layout.unpack(image, KERNEL)) == []
 
 
 def test_what_comes_out_are_copies() -> None:
-    image = LAYOUT.pack(random_params(TINY))
+    image = LAYOUT.pack(random_params(TINY), KERNEL)
     before = image.copy()
-    for leaf in flatten(LAYOUT.unpack(image)).values():
+    for leaf in flatten(LAYOUT.unpack(image, KERNEL)).values():
         leaf[...] = 0.0
     np.testing.assert_array_equal(image, before)
 
@@ -196,9 +198,9 @@ def test_another_config_has_another_hash(change: dict[str, Any]) -> None:
     assert not np.array_equal(make_layout(TINY.replace(**change)).hash, LAYOUT.hash)
 
 
-def test_the_hash_is_that_of_the_content_and_the_first_words_of_an_image() -> None:
+def test_the_hash_is_that_of_the_content_and_an_image_begins_with_its_kernels() -> None:
     np.testing.assert_array_equal(make_layout(preset("tiny")).hash, LAYOUT.hash)
-    np.testing.assert_array_equal(LAYOUT.pack(random_params(TINY))[:HASH_WORDS], LAYOUT.hash)
+    np.testing.assert_array_equal(LAYOUT.pack(random_params(TINY), KERNEL)[:HASH_WORDS], KERNEL)
 
 
 def test_another_map_of_the_same_config_has_another_hash() -> None:
@@ -230,18 +232,18 @@ def test_parameters_that_do_not_fit_are_refused(name: str, leaf: np.ndarray | No
     else:
         leaves[name] = leaf
     with pytest.raises(UserError, match=message):
-        LAYOUT.pack(unflatten(leaves))
+        LAYOUT.pack(unflatten(leaves), KERNEL)
 
 
-def test_an_image_of_another_layout_or_length_is_refused() -> None:
-    image = LAYOUT.pack(random_params(TINY))
+def test_an_image_of_another_kernel_or_length_is_refused() -> None:
+    image = LAYOUT.pack(random_params(TINY), KERNEL)
     with pytest.raises(UserError, match=f"expected an image of {LAYOUT.image_words} words"):
-        LAYOUT.unpack(image[:-1])
+        LAYOUT.unpack(image[:-1], KERNEL)
     for word in range(HASH_WORDS):
         wrong = image.copy()
         wrong[word] ^= 1
-        with pytest.raises(UserError, match="packed for another configuration"):
-            LAYOUT.unpack(wrong)
+        with pytest.raises(UserError, match="packed for another kernel"):
+            LAYOUT.unpack(wrong, KERNEL)
 
 
 def test_an_unknown_parameter_has_no_address() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 
 from fpga_bridge.kernel.build import find_compiler
-from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.kernel.header import HEADER_NAME, header, kernel_hash
 from fpga_bridge.memory.layout import HASH_WORDS, pitch_of
 from fpga_bridge.memory.memory_map import make_memory_map
 from fpga_bridge.program.manifest import KEEP, Manifest, make_manifest
@@ -175,8 +175,8 @@ def constants(config: ModelConfig) -> dict[str, str]:
         numbers[f"sizeof({name}) / sizeof({name}[0])"] = len(values)
         numbers |= {f"{name}[{i}]": value for i, value in enumerate(values)}
     conditions = {name: f"{name} == {value}" for name, value in numbers.items()}
-    for i, word in enumerate(manifest.layout.hash):
-        conditions[f"hash {i}"] = f"kLayoutHash[{i}] == {word}u"
+    for i, word in enumerate(kernel_hash(manifest)):
+        conditions[f"hash {i}"] = f"kHash[{i}] == {word}u"
     for name, value in (("kNormEps", config.norm_eps), ("kSlotLossWeight", config.slot_weight)):
         conditions[name] = f"{name} == static_cast<float>({value!r})"
     return conditions

@@ -81,7 +81,7 @@ def test_a_map_outlives_its_buffer(card: Card) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_store_after_load_is_the_identity_on_all_bits(card: Card, seed: int) -> None:
-    image = card.manifest.layout.pack(random_bits(TINY, seed))
+    image = card.pack(random_bits(TINY, seed))
     card.load(image)
     assert np.array_equal(card.store(), image)
 
@@ -91,10 +91,10 @@ def test_steps_end_in_the_bits_of_csim(card: Card) -> None:
     batch = sentences(TINY, 5)
     csim = CsimDevice(TINY)
     csim.load(params)
-    card.load(card.manifest.layout.pack(params))
+    card.load(card.pack(params))
     losses, _ = card.steps(encode_examples(batch, rates(5), TINY))
     assert same_bits(losses, csim.steps(batch, rates(5)))
-    assert np.array_equal(card.store(), card.manifest.layout.pack(csim.read()))
+    assert np.array_equal(card.store(), card.pack(csim.read()))
 
 
 def test_a_trace_has_the_bits_of_csim(card: Card) -> None:
@@ -103,7 +103,7 @@ def test_a_trace_has_the_bits_of_csim(card: Card) -> None:
     csim = CsimDevice(TINY)
     csim.load(params)
     expected = csim.step(type(batch)(*(field[0] for field in batch)), float(rates(1)[0]), trace=True).trace
-    card.load(card.manifest.layout.pack(params))
+    card.load(card.pack(params))
     recorded = card.steps(encode_examples(batch, rates(1), TINY), trace=True)[1]
     assert recorded is not None
     assert expected is not None
@@ -114,7 +114,7 @@ def test_a_trace_has_the_bits_of_csim(card: Card) -> None:
 
 def test_two_cards_share_nothing(pyxrt: Any, xclbin: Path, card: Card) -> None:
     other = Card(pyxrt, xclbin, 1)
-    images = [card.manifest.layout.pack(random_params(TINY, seed)) for seed in (1, 2)]
+    images = [card.pack(random_params(TINY, seed)) for seed in (1, 2)]
     card.load(images[0])
     other.load(images[1])
     assert np.array_equal(card.store(), images[0])
@@ -123,7 +123,7 @@ def test_two_cards_share_nothing(pyxrt: Any, xclbin: Path, card: Card) -> None:
 
 def test_a_card_keeps_its_parameters_between_programs(pyxrt: Any, xclbin: Path) -> None:
     first = Card(pyxrt, xclbin)
-    image = first.manifest.layout.pack(random_params(TINY, 3))
+    image = first.pack(random_params(TINY, 3))
     first.load(image)
     del first
     gc.collect()
@@ -132,7 +132,7 @@ def test_a_card_keeps_its_parameters_between_programs(pyxrt: Any, xclbin: Path) 
 
 def test_200_queued_runs_end_in_order(card: Card) -> None:
     params, batch = random_params(TINY), sentences(TINY, 200)
-    card.load(card.manifest.layout.pack(params))
+    card.load(card.pack(params))
     examples = encode_examples(batch, rates(200), TINY)
     given, host = card.buffer("examples", 1024 * 200)
     host.reshape(200, 1024)[:, : examples.shape[1]] = examples
@@ -150,7 +150,7 @@ def test_200_queued_runs_end_in_order(card: Card) -> None:
     csim.load(params)
     expected = csim.steps(batch, rates(200))
     assert same_bits(losses.reshape(200, 1024)[:, 1:4].copy().view(np.float32), expected)
-    assert np.array_equal(card.store(), card.manifest.layout.pack(csim.read()))
+    assert np.array_equal(card.store(), card.pack(csim.read()))
 
 
 def test_8_threads_on_two_cards(pyxrt: Any, xclbin: Path) -> None:
@@ -191,7 +191,7 @@ from tests.fpga_bridge.simulated_card import Card
 steps = 5000
 other = simulated_xclbin(replace(TINY, n_slots=TINY.n_slots + 1))
 card = Card(import_pyxrt(), simulated_xclbin(TINY))
-card.load(card.manifest.layout.pack(random_params(TINY)))
+card.load(card.pack(random_params(TINY)))
 examples = np.tile(encode_examples(sentences(TINY, 1), rates(1), TINY), (steps, 1))
 given, host = card.buffer("examples", examples.size)
 host[:] = examples.reshape(-1)
@@ -221,12 +221,12 @@ def test_a_unit_let_go_amid_a_run_ends_it_before_another_xclbin_is_loaded(pyxrt:
 
 def test_the_same_content_is_the_same_file(tmp_path: Path, xclbin: Path) -> None:
     manifest = CsimDevice(TINY).manifest
-    write_xclbin(tmp_path / "again.xclbin", build_kernel(manifest), manifest)
+    write_xclbin(tmp_path / "again.xclbin", build_kernel(manifest))
     assert (tmp_path / "again.xclbin").read_bytes() == xclbin.read_bytes()
 
 
 def test_infer_leaves_parameters_alone(card: Card) -> None:
-    image = card.manifest.layout.pack(random_params(TINY))
+    image = card.pack(random_params(TINY))
     card.load(image)
     examples = encode_examples(sentences(TINY, 1), rates(1), TINY)
     given, host = card.buffer("examples", examples.size)

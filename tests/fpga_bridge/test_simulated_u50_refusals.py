@@ -37,7 +37,7 @@ def test_a_card_that_is_not_there_is_refused(pyxrt: Any) -> None:
 def test_another_platform_is_refused(pyxrt: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     manifest = CsimDevice(TINY).manifest
     path = tmp_path / "other.xclbin"
-    write_xclbin(path, build_kernel(manifest), manifest, platform="xilinx_u280_gen3x16_xdma_1_202211_1")
+    write_xclbin(path, build_kernel(manifest), platform="xilinx_u280_gen3x16_xdma_1_202211_1")
     with pytest.raises(RuntimeError):
         pyxrt.device(0).load_xclbin(str(path))
     assert "refused an xclbin for xilinx_u280" in capfd.readouterr().err
@@ -46,7 +46,7 @@ def test_another_platform_is_refused(pyxrt: Any, tmp_path: Path, capfd: pytest.C
 def test_a_bitstream_is_refused(pyxrt: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bits = tmp_path / "real.bit"
     bits.write_bytes(b"\xff" * 1000)
-    write_xclbin(tmp_path / "real.xclbin", bits, CsimDevice(TINY).manifest)
+    write_xclbin(tmp_path / "real.xclbin", bits)
     with pytest.raises(RuntimeError):
         pyxrt.device(0).load_xclbin(str(tmp_path / "real.xclbin"))
     assert "not a kernel compiled for simulation" in capfd.readouterr().err
@@ -104,7 +104,7 @@ PAGE = N = 1024
 def test_a_buffer_holds_every_example_or_the_run_ends_in_an_error(
     card: Card, capfd: pytest.CaptureFixture[str], command: int, of_example: int
 ) -> None:
-    card.load(card.manifest.layout.pack(random_params(TINY)))
+    card.load(card.pack(random_params(TINY)))
     records = np.tile(encode_examples(sentences(TINY, 1), rates(1), TINY), (N, 1)).reshape(-1)
     # The last are so many that their bytes are few again in 32 bits.
     refusals = {

@@ -210,7 +210,7 @@ def test_only_an_index_beyond_the_simulated_cards_is_a_missing_device(xclbin: Pa
 def test_an_xclbin_of_another_configuration_is_stale(xclbin: Path) -> None:
     other = OTHER_CONFIGS["two_cores_a_side"]
     with pytest.raises(
-        UserError, match=r"stale xclbin: the kernel of .* refuses layout [0-9a-f]{8}; build it"
+        UserError, match=r"stale xclbin: the kernel of .* refuses hash [0-9a-f]{16}; build it"
     ):
         XrtDevice(TINY, "0", xclbin, pyxrt=make_pyxrt(Card(other)))
 

@@ -56,7 +56,7 @@ void expect(bool condition, const char* what) {
 int main() {
   // Vectors of the exact lengths: the sanitizer sees one element too many.
   std::vector<std::uint32_t> image(kImageWords), back(kImageWords);
-  for (int i = 0; i < kHashWords; ++i) image[static_cast<std::size_t>(i)] = ttfpga::kLayoutHash[i];
+  for (int i = 0; i < kHashWords; ++i) image[static_cast<std::size_t>(i)] = ttfpga::kHash[i];
   for (std::size_t i = kHashWords; i < image.size(); ++i) image[i] = small_number();
 
   constexpr std::uint32_t kExamples = 3;
@@ -89,7 +89,7 @@ int main() {
 
   image[0] ^= 1u;
   ttfpga_kernel(ttfpga::kLoad, 0, nullptr, image.data(), status.data(), nullptr, nullptr);
-  expect(status[0] == ttfpga::kWrongLayout, "LOAD refuses another layout");
+  expect(status[0] == ttfpga::kWrongHash, "LOAD refuses another hash");
   ttfpga_kernel(99, 0, nullptr, nullptr, status.data(), nullptr, nullptr);
   expect(status[0] == ttfpga::kUnknownCommand, "an unknown command is refused");
   if (failures == 0) std::printf("clean\n");

@@ -150,7 +150,7 @@ def test_a_whole_build_with_a_stand_in_for_vitis_is_made_once(tmp_path: Path) ->
     assert calls("TAPS=1") == 2
     assert "-DTTFPGA_TAPS=1" in log.read_text()
     assert calls("TAPS=1", "MODEL=--rank 3") == 2
-    assert "kLayoutHash" in (out / "generated" / HEADER_NAME).read_text()
+    assert "kHash" in (out / "generated" / HEADER_NAME).read_text()
 
 
 def test_an_unknown_preset_stops_the_build(tmp_path: Path) -> None:
