@@ -116,7 +116,7 @@ class Lint:
         """Print the findings; returns the exit status."""
         out = Output(self.json)
         generated = header(make_manifest(self.model.config()))
-        findings = lint_kernel(kernel_folder(), HEADER_NAME, generated)
+        findings = lint_kernel(kernel_folder(), generated)
         for finding in findings:
             out.say(str(finding))
         out.say(f"{len(findings)} findings")

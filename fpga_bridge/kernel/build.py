@@ -49,12 +49,13 @@ def cache_folder() -> Path:
     return user_cache() / "kernels"
 
 
-def kernel_sources() -> dict[str, str]:
-    """Text of every kernel source by its path below the kernel's folder.
+def kernel_sources(folder: Path | None = None) -> dict[str, str]:
+    """Text of every kernel source by its path below a folder, by default the kernel's.
 
-    The generated header is none of them: one that lies there is of the config it was written for.
+    The generated header is none of them: one that lies there is of the config it was written for. A source
+    would find it before any other, so sources are compiled as ``write_sources`` writes them elsewhere.
     """
-    folder = kernel_folder()
+    folder = folder or kernel_folder()
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".hpp", ".cpp") and p.name != HEADER_NAME)
     return {str(p.relative_to(folder)): p.read_text() for p in files}
 
@@ -96,10 +97,7 @@ def build_kernel(
     if library.is_file():
         return library
     with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
-        for name, text in files.items():
-            path = Path(scratch, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+        write_sources(files, Path(scratch))
         built = Path(scratch, "kernel.so")
         command = [
             compiler,
@@ -123,6 +121,14 @@ def build_kernel(
                 " $XDG_CACHE_HOME"
             ) from None
     return library
+
+
+def write_sources(files: Mapping[str, str], folder: Path) -> None:
+    """Writes texts by their paths below a folder."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def read_built(built: Path, compiler: str, what: str) -> bytes:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from fpga_bridge.kernel.build import find_compiler
+from fpga_bridge.kernel.build import find_compiler, kernel_sources, write_sources
+from fpga_bridge.kernel.header import HEADER_NAME
 from fpga_bridge.kernel.lint_calls import Calls
 from fpga_bridge.kernel.lint_rules import ALLOWED_STD, RULES, Finding
 from fpga_bridge.kernel.lint_tree import Tree
@@ -54,14 +56,27 @@ def lint(
     return sorted(findings.values())
 
 
-def lint_kernel(folder: Path, header_name: str, header: str) -> list[Finding]:
-    """``lint`` of the kernel's sources and their generated header, without trace points and with them."""
+def lint_kernel(folder: Path, header: str) -> list[Finding]:
+    """``lint`` of the kernel's sources and their generated header, without trace points and with them.
+
+    The sources are read beside that header, as they are built; findings name them where they are.
+    """
+    files = {HEADER_NAME: header, **kernel_sources(folder)}
     with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
-        generated = Path(scratch, header_name)
-        generated.write_text(header)
-        sources = sorted(path for path in folder.iterdir() if path.suffix in {".hpp", ".cpp"})
-        found = [lint([*sources, generated], [generated.parent], [f"TTFPGA_TAPS={taps}"]) for taps in (0, 1)]
-        return sorted({finding for findings in found for finding in findings})
+        write_sources(files, Path(scratch))
+        sources = sorted(Path(scratch, name) for name in files if "/" not in name)
+        found = [lint(sources, defines=[f"TTFPGA_TAPS={taps}"]) for taps in (0, 1)]
+
+    def in_place(finding: Finding) -> Finding:
+        name = finding.file.name
+        message = finding.message.replace(f"{scratch}/{HEADER_NAME}", HEADER_NAME)
+        return replace(
+            finding,
+            file=Path(name) if name == HEADER_NAME else folder / name,
+            message=message.replace(f"{scratch}/", f"{folder}/"),
+        )
+
+    return sorted({in_place(finding) for findings in found for finding in findings})
 
 
 def synthesis_flags(include_dirs: Sequence[Path] = (), defines: Sequence[str] = ()) -> list[str]:

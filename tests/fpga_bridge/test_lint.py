@@ -10,13 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge.kernel.header import HEADER_NAME, header
-from fpga_bridge.kernel.lint import RULES, Finding, lint, lint_kernel
-from fpga_bridge.program.manifest import make_manifest
-from ttjax.config import preset
+from fpga_bridge.kernel.lint import RULES, Finding, lint
 from ttjax.errors import UserError
-
-HLS = Path(__file__).parents[2] / "hls"
 
 BAD = [
     ("parse", "float f(float x) { return y; }  // <-"),
@@ -299,19 +294,6 @@ def test_included_folders_are_own_code_and_not_looked_at(tmp_path: Path) -> None
     source = write(tmp_path, '#include "sizes.hpp"\nfloat f(float x) { return scaled(x); }\n')
     assert lint([source], [generated]) == []
     assert [f.rule for f in lint([generated / "sizes.hpp"])] == ["double"]
-
-
-@pytest.mark.parametrize("name", ["tiny", "enc2"])
-def test_the_kernel_sources_are_clean(name: str) -> None:
-    assert len(list(HLS.glob("*.hpp"))) > 1
-    generated = header(make_manifest(preset(name)))
-    assert [str(finding) for finding in lint_kernel(HLS, HEADER_NAME, generated)] == []
-
-
-def test_the_kernel_is_read_without_taps_and_with_them(tmp_path: Path) -> None:
-    write(tmp_path, "#if TTFPGA_TAPS\ndouble a;\n#else\ndouble b;\n#endif\ndouble c;\n")
-    found = [(f.line, f.rule) for f in lint_kernel(tmp_path, HEADER_NAME, "")]
-    assert found == [(line, "double") for line in (2, 4, 6)]
 
 
 def test_a_finding_reads_like_a_compilers_message() -> None:

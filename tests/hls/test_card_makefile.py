@@ -38,11 +38,11 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on
 
 
 def run_make(
-    out: Path | str, *arguments_of_make: str, path: str | None = None
+    out: Path | str, *arguments_of_make: str, path: str | None = None, folder: Path = HLS
 ) -> subprocess.CompletedProcess[str]:
-    """`make` in hls/, with this Python and nothing of an outer make."""
+    """`make` in hls/, or a copy, with this Python and nothing of an outer make."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    command = ["make", "-C", str(HLS), f"PYTHON={sys.executable}", f"OUT={out}", *arguments_of_make]
+    command = ["make", "-C", str(folder), f"PYTHON={sys.executable}", f"OUT={out}", *arguments_of_make]
     environment["PATH"] = path or environment["PATH"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
@@ -81,6 +81,18 @@ def test_a_dry_run_shows_the_commands_with_the_interfaces_values(target: str, tm
 def test_taps_are_0_or_1(taps: str, tmp_path: Path) -> None:
     made = run_make(tmp_path, "-n", "hw", "PRESET=tiny", f"TAPS={taps}")
     assert made.returncode == 2 and f"TAPS: expected 0 or 1, found '{taps}'" in made.stderr
+
+
+@pytest.mark.parametrize("target", ["hw", "hw_emu", "files"])
+def test_a_header_left_among_the_sources_is_refused(target: str, tmp_path: Path) -> None:
+    """As `fpga-bridge build --to hls` leaves one: the compiler would take it, not the one generated."""
+    folder = Path(shutil.copytree(HLS, tmp_path / "hls"))
+    left = folder / HEADER_NAME
+    left.write_text("// of another config\n")
+    made = run_make(tmp_path / "out", "-n", target, "PRESET=tiny", folder=folder)
+    assert made.returncode == 2 and f"expected none, found {left}: remove it" in made.stderr
+    left.unlink()
+    assert run_make(tmp_path / "out", "-n", target, "PRESET=tiny", folder=folder).returncode == 0
 
 
 @pytest.mark.parametrize("target", ["hw", "hw_emu"])
