@@ -1,6 +1,6 @@
 """The kernel's interface as the runtime sees it: arguments, registers, memory banks, platform, clock.
 
-The one source of the xclbin of the simulated card, of the compiler's and the linker's files and of the host.
+The one source of the simulated card and its xclbin, of the compiler's and the linker's files and of the host.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ COMPUTE_UNIT = "ttfpga_kernel_1"
 PLATFORM = "xilinx_u50_gen3x16_xdma_5_202210_1"
 SHELL = "xilinx_u50_gen3x16_xdma_base_5"
 SHELL_PREFIX = "xilinx_u50_gen3x16_xdma"
+# The board and its device, as an xclbin names them.
+BOARD = "u50"
+DEVICE = "virtexuplusHBM:xcu50"
 # The release of Vitis and XRT that UG1120 states for that platform.
 TOOLS = "2022.1"
 

@@ -22,7 +22,7 @@ from types import ModuleType
 
 from fpga_bridge.device import MissingXrt
 from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, read_built, write_atomically
-from fpga_bridge.kernel.interface import CLOCK_MHZ, PLATFORM, SHELL
+from fpga_bridge.kernel.interface import CLOCK_MHZ, HBM_BANK_BYTES, HBM_BANKS, PLATFORM, SHELL
 from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
 from ttjax import ModelConfig, UserError
@@ -99,6 +99,8 @@ def simulated_xrt(extra: tuple[str, ...] = ()) -> Path:
         f'-DTTFPGA_SHELL="{SHELL}"',
         f'-DTTFPGA_PLATFORM="{PLATFORM}"',
         f"-DTTFPGA_CLOCK_MHZ={CLOCK_MHZ}",
+        f"-DTTFPGA_HBM_BANKS={HBM_BANKS}",
+        f"-DTTFPGA_HBM_BANK_BYTES={HBM_BANK_BYTES}",
     )
     content = [*sources, *sorted(here.glob("*.hpp")), archive]
     target = _cached((*FLAGS, *extra, *defines, *OBJECTS, REQUESTS), content) / "lib" / "libxrt_core.so.2"

@@ -13,8 +13,10 @@ from xml.sax.saxutils import quoteattr
 
 from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.kernel.interface import (
+    BOARD,
     CLOCK_MHZ,
     COMPUTE_UNIT,
+    DEVICE,
     HBM_BANK_BYTES,
     HBM_BANKS,
     KERNEL,
@@ -135,9 +137,9 @@ def _metadata(interface: tuple[Argument, ...], platform: str) -> str:
         [
             '<?xml version="1.0" encoding="UTF-8"?>',
             f"<project name={quoteattr(KERNEL)}>",
-            f'<platform vendor="xilinx" boardid="u50" name={quoteattr(platform)}>',
+            f'<platform vendor="xilinx" boardid={quoteattr(BOARD)} name={quoteattr(platform)}>',
             '<version major="1" minor="0"/>',
-            '<device name="fpga0" fpgaDevice="virtexuplusHBM:xcu50">',
+            f'<device name="fpga0" fpgaDevice={quoteattr(DEVICE)}>',
             '<core name="OCL_REGION_0" target="hw" type="clc_region">',
             f'<kernel name="{KERNEL}" language="c" type="pl" preferredWorkGroupSizeMultiple="0"'
             ' workGroupSize="1" interrupt="true" hwControlProtocol="ap_ctrl_chain">',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
 import threading
@@ -15,8 +16,17 @@ import pytest
 from fpga_bridge.device import encode_examples
 from fpga_bridge.devices.csim import INFER, STEP, CsimDevice
 from fpga_bridge.kernel.build import build_kernel
-from fpga_bridge.kernel.interface import COMPUTE_UNIT, KERNEL, SHELL, arguments
+from fpga_bridge.kernel.interface import (
+    CLOCK_MHZ,
+    COMPUTE_UNIT,
+    HBM_BANK_BYTES,
+    HBM_BANKS,
+    KERNEL,
+    SHELL,
+    arguments,
+)
 from fpga_bridge.simulated_u50 import simulated_xclbin
+from fpga_bridge.simulated_u50 import xclbin as container
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
 from tests.fpga_bridge.samples import TINY, random_bits, random_params, rates, same_bits, sentences
 from tests.fpga_bridge.simulated_card import NAMES, UNKNOWN, Card
@@ -37,6 +47,54 @@ def test_a_card_says_what_it_is(pyxrt: Any, card: Card) -> None:
     assert other.get_info(pyxrt.xrt_info_device.bdf) == "0000:00:01.0"
     uuid = other.load_xclbin(str(simulated_xclbin(TINY)))
     assert pyxrt.kernel(other, uuid, f"{KERNEL}:{{{COMPUTE_UNIT}}}").group_id(NAMES.index("image")) == 1
+
+
+# What the driver layer tells the runtime of a card: the beginning of XRT's xclDeviceInfo2, and room after
+# it. In a process of its own, since one process loads one driver layer.
+DESCRIBE = """
+import ctypes, json, sys
+from fpga_bridge.simulated_u50 import build
+vars(build).update(json.loads(sys.argv[1]))
+pyxrt = build.import_pyxrt()
+device = pyxrt.device(0)
+
+class Info(ctypes.Structure):
+    _fields_ = [
+        ("magic", ctypes.c_uint),
+        ("name", ctypes.c_char * 256),
+        ("versions_and_ids", ctypes.c_ushort * 7),
+        ("memory", ctypes.c_size_t),
+        ("alignment", ctypes.c_size_t),
+        ("free", ctypes.c_size_t),
+        ("least_transfer", ctypes.c_size_t),
+        ("banks", ctypes.c_ushort),
+        ("clocks_mhz", ctypes.c_ushort * 4),
+        ("rest", ctypes.c_byte * 1024),
+    ]
+
+info = Info()
+library = ctypes.CDLL(str(build.simulated_xrt() / "lib" / "libxrt_core.so.2"))
+assert library.xclGetDeviceInfo2(None, ctypes.byref(info)) == 0
+print(json.dumps([info.name.decode(), info.clocks_mhz[0], info.memory, info.banks]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [SHELL, CLOCK_MHZ, HBM_BANKS * HBM_BANK_BYTES, HBM_BANKS]),
+        (
+            {"SHELL": SHELL + "_1", "CLOCK_MHZ": 77, "HBM_BANKS": 3, "HBM_BANK_BYTES": 1 << 20},
+            [SHELL + "_1", 77, 3 << 20, 3],
+        ),
+    ],
+)
+def test_a_card_is_as_the_interface_has_it(changes: dict[str, Any], expected: list[Any]) -> None:
+    """Shell, clock and memory stand there alone: where they change, the card does."""
+    command = [sys.executable, "-c", DESCRIBE, json.dumps(changes)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == expected
 
 
 def test_what_was_not_synced_is_not_seen(card: Card) -> None:
@@ -223,6 +281,18 @@ def test_the_same_content_is_the_same_file(tmp_path: Path, xclbin: Path) -> None
     manifest = CsimDevice(TINY).manifest
     write_xclbin(tmp_path / "again.xclbin", build_kernel(manifest))
     assert (tmp_path / "again.xclbin").read_bytes() == xclbin.read_bytes()
+
+
+def test_an_xclbin_names_board_and_device_as_the_interface_has_them(
+    tmp_path: Path, xclbin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = xclbin.read_bytes()
+    assert b'boardid="u50"' in content and b'fpgaDevice="virtexuplusHBM:xcu50"' in content
+    monkeypatch.setattr(container, "BOARD", "u99")
+    monkeypatch.setattr(container, "DEVICE", "virtex:xcu99")
+    path = tmp_path / "other.xclbin"
+    write_xclbin(path, build_kernel(CsimDevice(TINY).manifest))
+    assert b'boardid="u99"' in path.read_bytes() and b'fpgaDevice="virtex:xcu99"' in path.read_bytes()
 
 
 def test_infer_leaves_parameters_alone(card: Card) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,12 @@ from fpga_bridge.device import MissingXrt
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.xrt import XrtDevice
 from fpga_bridge.devices.xrt_sensors import Sensors, is_simulated
+from fpga_bridge.kernel.build import build_kernel
 from fpga_bridge.kernel.interface import CLOCK_MHZ
+from fpga_bridge.program.accelerator import DEFAULT
+from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.simulated_u50 import import_pyxrt, simulated_xclbin
+from fpga_bridge.simulated_u50.xclbin import write_xclbin
 from tests.fpga_bridge.samples import (
     OTHER_CONFIGS,
     RATE,
@@ -139,6 +145,14 @@ def test_a_card_is_held_by_one_alone_until_it_is_closed(device: XrtDevice) -> No
 def test_an_xclbin_of_another_configuration_is_refused() -> None:
     with pytest.raises(UserError, match="stale xclbin"):
         XrtDevice(TINY, "0", simulated_xclbin(OTHER_CONFIGS["two_cores_a_side"]))
+
+
+def test_an_xclbin_for_another_accelerator_is_refused(tmp_path: Path) -> None:
+    other = replace(DEFAULT, sum_distance=DEFAULT.sum_distance + 1)
+    library = build_kernel(make_manifest(TINY), accelerator=other)
+    write_xclbin(tmp_path / "other.xclbin", library)
+    with pytest.raises(UserError, match="stale xclbin"):
+        XrtDevice(TINY, "0", tmp_path / "other.xclbin")
 
 
 @pytest.mark.parametrize("address", ["7", "0000:00:02.0", "0000:17:00.1"])

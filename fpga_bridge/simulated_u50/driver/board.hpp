@@ -14,10 +14,11 @@
 
 namespace u50 {
 
-// The name of the card's shell, and of the platform that its programs are built for: the build hands in those of
-// fpga_bridge/kernel/interface.py.
-#if !defined(TTFPGA_SHELL) || !defined(TTFPGA_PLATFORM)
-#error "no TTFPGA_SHELL or TTFPGA_PLATFORM: build with fpga_bridge.simulated_u50.build"
+// The name of the card's shell, and of the platform that its programs are built for, the clock and the memory: the
+// build hands in those of fpga_bridge/kernel/interface.py.
+#if !defined(TTFPGA_SHELL) || !defined(TTFPGA_PLATFORM) || !defined(TTFPGA_CLOCK_MHZ) || \
+    !defined(TTFPGA_HBM_BANKS) || !defined(TTFPGA_HBM_BANK_BYTES)
+#error "TTFPGA_SHELL or another macro of the card is missing: build with fpga_bridge.simulated_u50.build"
 #endif
 
 class Client;

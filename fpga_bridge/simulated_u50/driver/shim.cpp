@@ -29,6 +29,9 @@ using u50::Client;
 using u50::Fault;
 using u50::kPage;
 
+// Bytes of all banks.
+constexpr uint64_t kMemory = uint64_t{TTFPGA_HBM_BANKS} * TTFPGA_HBM_BANK_BYTES;
+
 }  // namespace
 
 namespace xrt_core {
@@ -177,8 +180,8 @@ int xclGetDeviceInfo2(xclDeviceHandle, xclDeviceInfo2* info) {
   info->mMagic = 0x586C0C6C;
   std::strncpy(info->mName, TTFPGA_SHELL, sizeof info->mName - 1);
   info->mVendorId = 0x10ee;
-  info->mDDRSize = uint64_t{8} << 30;
-  info->mDDRBankCount = 32;
+  info->mDDRSize = kMemory;
+  info->mDDRBankCount = TTFPGA_HBM_BANKS;
   info->mDataAlignment = kPage;
   info->mMinTransferSize = 32;
   info->mOCLFrequency[0] = TTFPGA_CLOCK_MHZ;
@@ -207,7 +210,7 @@ int xclCloseContext(xclDeviceHandle handle, const xuid_t, unsigned ip) {
 
 xclBufferHandle xclAllocBO(xclDeviceHandle handle, size_t size, int, unsigned flags) {
   // Checked before the host's pages are taken: a request may be absurd.
-  if (size > (uint64_t{8} << 30)) return failed(ENOMEM);
+  if (size > kMemory) return failed(ENOMEM);
   return allocate(handle, host_pages(size), size, flags);
 }
 
