@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -105,6 +106,7 @@ def test_an_error_is_seen_where_it_is() -> None:
 def test_a_loss_that_is_no_number_is_seen() -> None:
     truth, single, kernel = courses()
     assert judge("x", kernel, truth).finite and judge("x", single, truth).finite
+    assert not replace(judge("x", kernel, truth), drift={1: np.nan, 2: 0.0}).finite
     kernel.losses[2] = np.nan
     assert not judge("x", kernel, truth).finite
 

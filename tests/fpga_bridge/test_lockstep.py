@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpga_bridge.agreement.criterion import Comparison, Criterion
+from fpga_bridge.agreement import lockstep
+from fpga_bridge.agreement.criterion import Comparison, Criterion, compare_step
 from fpga_bridge.agreement.lockstep import Report, cosimulate
 from fpga_bridge.agreement.report import KINDS, describe, stage_table, summary, to_json
 from fpga_bridge.device import StepResult, Trace
@@ -291,9 +292,19 @@ def test_the_table_has_every_stage_and_the_json_every_point() -> None:
     assert json.loads(json.dumps(content, allow_nan=False))["points"][0]["name"] == "embed"
 
 
-def test_jax_in_float32_is_a_device_that_agrees_with_itself() -> None:
-    report = cosimulate(JaxDevice(TINY), random_params(TINY), sentences(TINY, 2), rates(2))
-    assert report.agree
+def test_jax_in_float32_is_a_device_that_agrees_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is judged by its own learning rate; what the first has shown, the second can't hide."""
+    judged: list[float] = []
+
+    def noted(*args: Any, rate: float, **sides: Any) -> list[Comparison]:
+        judged.append(rate)
+        return compare_step(*args, rate=rate, **sides)
+
+    monkeypatch.setattr(lockstep, "compare_step", noted)
+    each = np.array([RATE, 0.0], np.float32)
+    report = cosimulate(JaxDevice(TINY), random_params(TINY), sentences(TINY, 2), each)
+    assert report.agree and judged == each.tolist()
+    assert set(report.unseen_updates) == {f"block{b}.k.bias" for b in range(TINY.n_blocks)}
     assert all(c.relative == 0.0 and c.ulp == (0, 0, 0) for c in report.comparisons)
 
 

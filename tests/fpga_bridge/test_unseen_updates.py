@@ -93,6 +93,11 @@ def test_the_summary_names_the_first_of_the_unseen_and_nothing_if_all_is_seen() 
     assert not any("too small" in line for line in summary(seen))
 
 
+def test_an_update_is_unseen_as_long_as_leaving_it_out_would_agree() -> None:
+    excesses = {"within": 0.5, "at": 1.0, "beyond": 1.001}
+    assert Report("locked", Criterion(), updates=excesses).unseen_updates == ["within", "at"]
+
+
 def test_an_excess_is_the_error_over_what_is_allowed() -> None:
     for c in honest(RATE).comparisons:
         assert c.device_error is not None and c.allowed is not None and c.allowed > 0
