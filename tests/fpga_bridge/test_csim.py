@@ -80,6 +80,21 @@ def test_a_word_that_reads_back_as_another_is_named(
         device.load(random_params(TINY, 0))
 
 
+def test_what_the_kernel_does_not_record_is_no_number(
+    device: CsimDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A zero there would agree with a truth that is zero."""
+    run = device._run
+
+    def silent(command: int, *, trace: np.ndarray | None = None, **buffers: np.ndarray | None) -> None:
+        run(command, **buffers)
+
+    device.load(random_params(TINY))
+    monkeypatch.setattr(device, "_run", silent)
+    traced = device.step(one_of(sentences(TINY, 1, lengths=[TINY.seq_len])), RATE, trace=True).trace
+    assert traced and all(np.isnan(array).all() for array in traced.values())
+
+
 def test_two_devices_in_one_process_do_not_share_state(device: CsimDevice) -> None:
     """Neither two of one config nor two of different ones, in parameters, gradients or activations."""
     other, larger = CsimDevice(TINY), CsimDevice(OTHER_CONFIGS["two_cores_a_side"])
