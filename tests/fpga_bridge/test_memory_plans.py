@@ -159,6 +159,8 @@ def miscarried(memory: MemoryMap, monkeypatch: pytest.MonkeyPatch) -> Report:
     """Two steps of a kernel whose header and program have this map instead of the config's own."""
     for module in (header, emitter):
         monkeypatch.setattr(module, "make_memory_map", lambda config: memory)
+    # No header that is kept from another map, and none that is kept of this one.
+    monkeypatch.setattr(header, "_own_content", header._own_content.__wrapped__)
     device = CsimDevice(memory.config, build_kernel(make_manifest(memory.config)))
     return run(memory.config, device=device)
 
