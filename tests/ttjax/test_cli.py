@@ -16,7 +16,6 @@ from ttjax.cli import exit_status, main
 from ttjax.cli_model import ModelArgs
 from ttjax.data import Sentence, write_corpus
 from ttjax.data.corpus import Corpus
-from ttjax.optimizers import OPTIMIZERS, SCHEDULES
 
 
 @pytest.fixture
@@ -221,13 +220,6 @@ def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str
         main([*command, "--help"])
     assert stopped.value.code == 0
     assert "Example" in capsys.readouterr().out
-
-
-def test_train_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    shown = capsys.readouterr().out
-    assert [name for name in (*OPTIMIZERS, *SCHEDULES) if name not in shown] == []
 
 
 def test_info_json_is_pure_and_complete(capsys: pytest.CaptureFixture[str]) -> None:
