@@ -19,7 +19,13 @@ from ttjax.batch import Batch
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow, contract
 from ttjax.model import loss
-from ttjax.params import abstract_params, linear_core_shapes, parameter_shapes
+from ttjax.params import (
+    BLOCK_LINEARS,
+    HEAD_LINEARS,
+    abstract_params,
+    linear_core_shapes,
+    parameter_shapes,
+)
 
 BYTES_PER_NUMBER = 4  # float32 everywhere
 MEGABYTE = 10**6
@@ -130,7 +136,11 @@ def _part(name: str) -> str:
         return "embedding"
     if layer.endswith("_out") and not name.startswith("block"):
         return "heads"
-    return "norms" if "norm" in layer else "linears"
+    if layer in (*BLOCK_LINEARS, *HEAD_LINEARS):
+        return "linears"
+    if "norm" in layer:
+        return "norms"
+    raise AssertionError(f"a parameter of no part: {name}")
 
 
 def _multiplications(jaxpr: Jaxpr) -> int:

@@ -16,6 +16,7 @@ from fpga_bridge.memory.banks import PORTS
 from fpga_bridge.program.accelerator import ClockClass
 from fpga_bridge.program.instructions import ENGINE, LENGTH, NONE, Flag, Instruction, Op, Operand
 from fpga_bridge.program.ports import Ports
+from ttjax.params import BLOCK_LINEARS, HEAD_LINEARS
 from ttjax.picture import save, subplots
 
 BANKS = 3  # that a contraction moves words of at once: one each for narrow, wide and tile
@@ -70,10 +71,12 @@ def kind_of(job: Instruction) -> str:
         what = "attention"
     elif stage.endswith("_out") and not stage.startswith("block"):
         what = "classifiers"
-    else:
+    elif stage == "merges" or stage.rpartition(".")[2] in (*BLOCK_LINEARS, *HEAD_LINEARS):
         # Merged halves and their gradients don't depend on the sentence; in the intent's head one token does.
         tokens = job.stream == LENGTH or (stage == "intent_pre" and job.stream == 1)
         what = "layers: tokens" if tokens else "layers: cores"
+    else:
+        raise AssertionError(f"a contraction of no kind: in stage {stage}")
     return f"{phase} {what}"
 
 

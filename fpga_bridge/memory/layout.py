@@ -191,6 +191,8 @@ def make_layout(config: ModelConfig) -> Layout:
         lanes = lanes_of(placements[-1].size // digits)
         banks.append(Bank(bank_name, lanes, start // lanes, offset))
         offset += start
+    if nowhere := shapes.keys() - {placement.name for placement in placements}:
+        raise AssertionError(f"parameters of no bank: {sorted(nowhere)}")
     return Layout(config, tuple(banks), tuple(placements))
 
 

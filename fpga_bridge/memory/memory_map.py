@@ -14,7 +14,7 @@ from fpga_bridge.memory.layout import Layout, Placement, make_layout, pitch_of
 from fpga_bridge.memory.lifetimes import Pool, Temporary, pool_slot, temporaries
 from fpga_bridge.memory.timeline import Timeline, make_timeline, merged_together
 from ttjax import ModelConfig
-from ttjax.params import linear_names, norm_names
+from ttjax.params import BLOCK_LINEARS, linear_names, norm_names
 
 BYTES = 4  # of a float32
 # First-fit placements tried from each order of the arrays.
@@ -244,7 +244,7 @@ def extra_multiplications(config: ModelConfig) -> dict[str, int]:
     merges = _merge(config.in_modes, config.tt_ranks[: len(config.in_modes) + 1])
     merges += _merge(config.out_modes[::-1], config.tt_ranks[: len(config.in_modes) - 1 : -1])
     linear = merges + 2 * tokens * width * config.bond
-    block = 6 * linear + 2 * tokens * tokens * width
+    block = len(BLOCK_LINEARS) * linear + 2 * tokens * tokens * width
     embedding = tokens * _merge(config.embed_modes[::-1], config.ttm_ranks[::-1])
     again = len(linear_names(config)) * merges + embedding
     return {"recompute": len(config.recompute) * block, "rederive": again if config.rederive else 0}

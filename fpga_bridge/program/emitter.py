@@ -164,9 +164,7 @@ class Emitter:
 
     def tap(self, name: str, operand: Operand) -> None:
         """Records the value of that name, a row for each position or all of it where it has no positions."""
-        point = self.manifest.by_name.get(name)
-        if point is None:
-            return  # the gradient of a frozen layer's half: nobody wants it
+        point = self.manifest.by_name[name]
         axes, shape = point.token_axes, point.shape or (1,)
         cols = shape[-1]
         rows = shape[-2] if len(shape) > 1 else 1

@@ -130,8 +130,10 @@ def _passes(job: Instruction, ports: Ports) -> Iterator[list[Access]]:
         yield several(lanes, given, residual, scale, shift, unit, out)
     elif job.op == Op.NORM_AGAIN:
         yield several(lanes, unit, scale, operands[5], out)
-    else:
+    elif job.op == Op.NORM_BACKWARD:
         copy, d_scale, d_shift = operands[5:8]
         trained = (d_scale, d_shift) if job.flags & Flag.TRAINS else ()
         yield several(lanes, given, unit, scale, *trained) + one
         yield several(lanes, given, unit, scale, out, copy)
+    else:
+        raise AssertionError(f"an operation of no passes: {job.op.name}")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fpga_bridge.memory import layout
 from fpga_bridge.memory.layout import HASH_WORDS, MAX_LANES, Layout, make_layout
 from tests.fpga_bridge.samples import TINY, configs, differing, random_bits, random_params
 from ttjax import ModelConfig, Params, UserError, flatten, preset, unflatten
@@ -85,6 +86,13 @@ def test_every_parameter_has_a_place_and_banks_lie_one_after_the_other(config: M
         assert 1 <= bank.lanes <= MAX_LANES
         offset += bank.words * bank.lanes
     assert layout.image_words == offset
+
+
+def test_a_parameter_of_no_bank_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = {bank: names for bank, names in layout._groups(TINY).items() if bank != "slot_bias"}
+    monkeypatch.setattr(layout, "_groups", lambda config: groups)
+    with pytest.raises(AssertionError, match=r"parameters of no bank: \['slot_out.bias'\]"):
+        make_layout.__wrapped__(TINY)
 
 
 @given(configs())

@@ -9,6 +9,7 @@ import subprocess
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fpga_bridge.kernel.build import find_compiler
 from fpga_bridge.kernel.header import HEADER_NAME, header, kernel_hash
 from fpga_bridge.memory.layout import HASH_WORDS, pitch_of
 from fpga_bridge.memory.memory_map import make_memory_map
+from fpga_bridge.memory.timeline import make_timeline
 from fpga_bridge.program.manifest import KEEP, Manifest, make_manifest
 from tests.fpga_bridge.samples import OTHER_CONFIGS, TINY, configs, is_padding, token_axes_of
 from ttjax import ModelConfig, preset
@@ -76,6 +78,13 @@ def test_a_layers_parameter_gradients_stand_right_behind_the_gradients_of_its_va
     gradients = {p.name.removeprefix("d_") for p in middle if p.kind == "parameter_gradient"}
     updated = {p.name.removeprefix("new_") for p in MANIFEST.points if p.kind == "updated"}
     assert gradients == updated == {p.name for p in MANIFEST.layout.placements}
+
+
+@pytest.mark.parametrize("options", [{}, {"rederive": True}], ids=["kept", "rederived"])
+def test_every_point_is_of_a_stage_that_the_kernel_runs(options: dict[str, Any]) -> None:
+    manifest = make_manifest(TINY.replace(**options))
+    stages = {name for _, name in make_timeline(manifest.layout.config).stages}
+    assert {point.stage for point in manifest.points} == stages - {"merges", "parameters"}
 
 
 @given(configs())

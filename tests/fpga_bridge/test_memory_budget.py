@@ -29,10 +29,10 @@ from fpga_bridge.memory.blocks import U50_USABLE, BankShape, Budget, block_count
 from fpga_bridge.memory.memory_map import extra_multiplications, make_memory_map
 from fpga_bridge.memory.uncompressed import dense_config, dense_live_bytes, saved_activation_bytes, xla_bytes
 from tests.fpga_bridge.samples import TINY, configs, recomputed
-from ttjax import Batch, ModelConfig, UserError, preset
+from ttjax import Batch, ModelConfig, Params, UserError, preset
 from ttjax.costs import model_costs, multiplications
-from ttjax.model import attention, embed
-from ttjax.params import linear_core_shapes, linear_names, parameter_shapes
+from ttjax.model import attention, embed, forward
+from ttjax.params import abstract_params, linear_core_shapes, linear_names, parameter_shapes
 from ttjax.tt import merge_left, merge_right, ttm_core_shapes
 
 PAPER = ("enc2", "enc4", "enc6")
@@ -204,6 +204,24 @@ def test_extra_multiplications_are_those_of_the_traced_functions(
         "recompute": len(config.recompute) * (6 * (merges + applied) + attended),
         "rederive": len(linear_names(config)) * merges + rows if config.rederive else 0,
     }
+
+
+@pytest.mark.parametrize("name", ["tiny", "enc2"])
+def test_a_block_that_runs_again_multiplies_what_one_more_block_does(name: str) -> None:
+    """Whatever a block is made of."""
+
+    def forward_pass(blocks: int) -> int:
+        config = preset(name).replace(n_blocks=blocks)
+        tokens = jax.ShapeDtypeStruct((config.seq_len,), jnp.int32)
+        number = jax.ShapeDtypeStruct((), jnp.int32)
+
+        def run(params: Params, tokens: Any, length: Any) -> Any:
+            return forward(params, Batch(tokens, length, length, tokens), config)
+
+        return multiplications(run, abstract_params(config), tokens, number)
+
+    again = extra_multiplications(preset(name).replace(recompute=(0,)))["recompute"]
+    assert again == forward_pass(2) - forward_pass(1)
 
 
 def abstract(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

@@ -10,8 +10,18 @@ import pytest
 
 from fpga_bridge.memory.banks import PORTS
 from fpga_bridge.memory.memory_map import make_memory_map
+from fpga_bridge.program import unit_ports
 from fpga_bridge.program.accelerator import DEFAULT
-from fpga_bridge.program.instructions import ENGINE, LENGTH, NONE, Flag, Instruction, Op, Operand
+from fpga_bridge.program.instructions import (
+    ENGINE,
+    LENGTH,
+    NONE,
+    TRACE_ONLY,
+    Flag,
+    Instruction,
+    Op,
+    Operand,
+)
 from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.program.ports import Ports
@@ -34,6 +44,7 @@ PASSES: dict[Op, list[tuple[int, ...]]] = {
     Op.SOFTMAX: [(0,), (0, 2)],
     Op.SOFTMAX_BACKWARD: [(0, 1), (0, 1, 2)],
     Op.CROSS_ENTROPY: [(0,), (0, 2)],
+    Op.JOINT_LOSS: [(0, 2)],
     Op.NORM: [(0, 6, 4), (0, 6, 3, 5, 1, 2)],
     Op.NORM_AGAIN: [(1, 3, 5, 2)],
     Op.NORM_BACKWARD: [(0, 1, 3, 4, 6, 7), (0, 1, 3, 2, 5)],
@@ -77,6 +88,15 @@ def extents(job: Instruction, config: ModelConfig) -> tuple[int, int, int, int]:
     sizes = (job.rows, job.cols, job.stream, job.batches)
     rows, cols, stream, batches = (config.seq_len if n == LENGTH else n for n in sizes)
     return rows, cols, stream, batches
+
+
+def test_every_operation_of_the_other_units_has_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PASSES.keys() == set(Op) - {*ENGINE, *TRACE_ONLY}
+    _, ports, jobs = programs("tiny")[0]
+    gelu = next(job for job in jobs if job.op == Op.GELU)
+    monkeypatch.delitem(unit_ports._NONLINEAR_PASSES, Op.GELU)
+    with pytest.raises(AssertionError, match="an operation of no passes: GELU"):
+        interval_needed(gelu, ports)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

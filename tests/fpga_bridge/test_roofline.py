@@ -62,6 +62,12 @@ def test_words_moved_are_those_counted_by_hand(name: str) -> None:
     )
 
 
+def test_a_contraction_of_a_stage_that_no_kind_knows_is_not_counted_as_another() -> None:
+    job = Instruction(Op.TO_WIDE, ("forward", "block0.gate"), (NARROW, WIDE, WIDE), stream=LENGTH)
+    with pytest.raises(AssertionError, match=r"a contraction of no kind: in stage block0.gate"):
+        kind_of(job)
+
+
 def test_the_embedding_made_again_is_of_its_kind() -> None:
     """What reads the embedding's cores, in whichever stage."""
     program = make_program(make_manifest(TINY.replace(rederive=True)))

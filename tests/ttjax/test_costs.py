@@ -8,6 +8,7 @@ import opt_einsum
 import pytest
 from jax import lax
 
+from ttjax import costs
 from ttjax.config import ModelConfig, preset
 from ttjax.contraction import plan
 from ttjax.costs import linear_layer_costs, model_costs, multiplications
@@ -48,13 +49,21 @@ def test_enc2_has_301055_parameters() -> None:
 def test_parameters_are_those_that_training_starts_from(format: str) -> None:
     config = preset("tiny").replace(format=format)
     leaves = flatten(init_params(jax.random.key(0), config))
-    costs = model_costs(config)
-    assert costs.parameters == sum(leaf.size for leaf in leaves.values())
-    assert costs.bytes == sum(leaf.nbytes for leaf in leaves.values())
+    found = model_costs(config)
+    assert found.parameters == sum(leaf.size for leaf in leaves.values())
+    assert found.bytes == sum(leaf.nbytes for leaf in leaves.values())
     d = config.d_model
-    assert costs.parts["positions"] == config.seq_len * d
-    assert costs.parts["norms"] == 2 * d * (2 * config.n_blocks + 2)
-    assert costs.parts["heads"] == (d + 1) * (config.n_intents + config.n_slots)
+    assert found.parts["positions"] == config.seq_len * d
+    assert found.parts["norms"] == 2 * d * (2 * config.n_blocks + 2)
+    assert found.parts["heads"] == (d + 1) * (config.n_intents + config.n_slots)
+
+
+def test_a_parameter_of_a_layer_that_no_part_knows_is_not_counted_as_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(costs, "parameter_shapes", lambda config: {"block0.gate.core0": (1, 2, 3)})
+    with pytest.raises(AssertionError, match=r"a parameter of no part: block0.gate.core0"):
+        model_costs(ENC2)
 
 
 @pytest.mark.parametrize("config", [ENC2, preset("tiny"), ENC2.with_rank(3)], ids=["enc2", "tiny", "rank 3"])
@@ -102,7 +111,7 @@ def test_the_planned_flow_multiplies_as_little_as_any(tokens: int) -> None:
     _, best = opt_einsum.contract_path(terms, x, *cores, shapes=True, optimize="optimal")
     planned = layer["planned"].multiplications
     assert planned == float(best.opt_cost) / 2
-    assert planned <= min(costs.multiplications for costs in layer.values())
+    assert planned <= min(flow.multiplications for flow in layer.values())
 
 
 @pytest.mark.parametrize(

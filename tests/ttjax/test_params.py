@@ -20,6 +20,7 @@ from ttjax.params import (
     flatten,
     init_params,
     linear_names,
+    norm_names,
     parameter_shapes,
     unflatten,
 )
@@ -80,6 +81,15 @@ def test_abstract_parameters_are_the_fresh_ones_without_values(form: Format) -> 
     assert list(flatten(abstract)) == list(flatten(fresh))
     # An eleventh block comes before the third, as JAX sorts names: files are written in this order.
     assert list(abstract)[:4] == ["block0", "block1", "block10", "block2"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_layers_that_a_config_names_are_those_with_parameters(form: Format) -> None:
+    layers = {name.rpartition(".")[0] for name in fresh(form)}
+    assert sorted(layers) == sorted(TINY.layers)
+    linears = {name.rpartition(".")[0] for name in fresh("tt") if name.endswith("core0")} - {"embed"}
+    assert linears == set(linear_names(TINY))
+    assert {name for name in layers if f"{name}.scale" in fresh(form)} == set(norm_names(TINY))
 
 
 def test_the_first_wrong_leaf_is_the_one_named() -> None:
