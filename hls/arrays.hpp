@@ -4,6 +4,9 @@
 
 #include "elementary.hpp"
 #include "ttfpga_config.hpp"
+#ifndef __SYNTHESIS__
+#include "csim/numbered_arrays.hpp"
+#endif
 
 // Tests of the whole kernel watch who uses which memory.
 #ifdef TTFPGA_CHECK_MEMORIES
@@ -63,15 +66,14 @@ void write(int array, int at, int count, const float (&from)[kLanes]) {
 }
 #else
 // In simulation a table of them: the same accesses, several times faster.
-#define TTFPGA_ADDRESS(array) array,
-static float* const kArrays[] = {TTFPGA_ARRAYS(TTFPGA_ADDRESS)};
 
 /// `count` elements of the array of that number from element `at` on; zero in the lanes beyond.
 template <int kLanes>
 void read(int array, int at, int count, float (&to)[kLanes]) {
+  check_inside("reads", array, at, count);
   TTFPGA_GUARD(touch(array, at, count));
   // All lanes at once is a case of its own, with constant bounds: g++ moves it as a vector.
-  const float* const from = kArrays[array] + at;
+  const float* const from = kArrays[array].first + at;
   if (count == kLanes) {
     for (int lane = 0; lane < kLanes; ++lane) to[lane] = from[lane];
   } else {
@@ -82,8 +84,9 @@ void read(int array, int at, int count, float (&to)[kLanes]) {
 /// The first `count` lanes into the array of that number from element `at` on.
 template <int kLanes>
 void write(int array, int at, int count, const float (&from)[kLanes]) {
+  check_inside("writes", array, at, count);
   TTFPGA_GUARD(touch(array, at, count));
-  float* const to = kArrays[array] + at;
+  float* const to = kArrays[array].first + at;
   if (count == kLanes) {
     for (int lane = 0; lane < kLanes; ++lane) to[lane] = from[lane];
   } else {

@@ -60,6 +60,16 @@ inline void count_iteration() {
   TTFPGA_GUARD(iteration++);
 }
 
+/// Notes whose work it is, should an access leave its array.
+inline void work_on(int i) {
+#pragma HLS INLINE
+#ifndef __SYNTHESIS__
+  at_work = i;
+#else
+  static_cast<void>(i);
+#endif
+}
+
 /// The unit of an operation; kUnits for what only the trace wants.
 constexpr int unit_of(int op) {
   return op <= kToTile         ? kEngine
@@ -144,6 +154,7 @@ void advance(bool takes, bool alone, const Sentence& sentence, Unit& unit, Stati
 #pragma HLS INLINE
   if (takes) {
     TTFPGA_GUARD(begin(station.at));
+    work_on(station.at);
     unit.begin(station.next, sentence);
     station.after = station.next.wait[kUnit];
     station.left = kDepth - 1;
@@ -153,6 +164,7 @@ void advance(bool takes, bool alone, const Sentence& sentence, Unit& unit, Stati
   }
   if (!station.works) return;
   TTFPGA_GUARD(working = station.at);
+  work_on(station.at);
   if (unit.busy) {
     count_trip(station.at);
     unit.step(sentence);
@@ -244,6 +256,7 @@ STRETCHES:
   for (int from = 0; from < end; from = to) {
 #pragma HLS LOOP_TRIPCOUNT max = 1
     to = traced(taps) ? from + 1 : end;
+    work_on(from);
     if (traced(taps) && kProgram[from].op == kTap) {
       tap(unpacked(kProgram[from]), sentence, taps);
     } else if (traced(taps) && kProgram[from].op == kClear) {

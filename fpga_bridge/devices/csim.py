@@ -16,6 +16,7 @@ from fpga_bridge.kernel.labels import labels_of_kernel
 from fpga_bridge.kernel.pipelines import Pipeline, compiled_pipelines
 from fpga_bridge.memory.layout import HASH_WORDS
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
+from fpga_bridge.program.make_program import make_program
 from ttjax import ModelConfig, UserError
 
 __all__ = ["INFER", "LOAD", "STEP", "STORE", "CsimDevice"]
@@ -37,6 +38,7 @@ class CsimDevice(KernelDevice):
         self, config: ModelConfig, library: Path | None = None, accelerator: Accelerator = DEFAULT
     ) -> None:
         super().__init__(config, accelerator)
+        self._accelerator = accelerator
         if library is None:
             library = build_kernel(self.manifest, accelerator=accelerator)
         self._library = _load(library)
@@ -69,7 +71,21 @@ class CsimDevice(KernelDevice):
         n = 0 if examples is None else len(examples)
         pointers = (_pointer(array) for array in (examples, image, results, trace, overrides))
         self._library.ttfpga_csim_run(command, n, *pointers)
+        self._check_error()
         check_status(float(results[0]))
+
+    def _check_error(self) -> None:
+        """Refuses to go on after a command that stopped at an access outside the kernel's arrays."""
+        error = self._library.ttfpga_csim_error()
+        if error is None:
+            return
+        job = make_program(self.manifest, self._accelerator).instructions[
+            self._library.ttfpga_csim_instruction()
+        ]
+        raise UserError(
+            f"the kernel left an array: {error.decode()} ({job.op.name} of {' '.join(job.stage)}); look at"
+            " the last change to hls/ (`make test` runs the kernel under sanitizers)"
+        )
 
     def _check_hash(self, library: Path) -> None:
         found = np.ctypeslib.as_array(self._library.ttfpga_csim_hash(), (HASH_WORDS,))
@@ -99,6 +115,8 @@ def _load(library: Path) -> ctypes.CDLL:
             loaded.ttfpga_csim_trips.restype = ctypes.POINTER(ctypes.c_uint64)
             loaded.ttfpga_csim_cycles.restype = ctypes.c_uint64
             loaded.ttfpga_csim_run.restype = None
+            loaded.ttfpga_csim_error.restype = ctypes.c_char_p
+            loaded.ttfpga_csim_instruction.restype = ctypes.c_int32
         except (OSError, AttributeError) as error:
             raise UserError(
                 f"{library} is not a simulation kernel of this version: {error}; build one with"

@@ -4,10 +4,14 @@
 // One translation unit: the kernel's on-chip arrays are its own.
 #include "../kernel.cpp"
 
+#include <cstdio>
+#include <exception>
+
 #ifdef __SYNTHESIS__
-// Tests run what only synthesis compiles, too. Nothing is counted in that.
+// Tests run what only synthesis compiles, too. Nothing is counted or checked in that.
 namespace ttfpga {
 static uint64_t executed_trips[kInstructions], executed_cycles;
+static int at_work = -1;
 }
 #endif
 
@@ -44,6 +48,8 @@ class FlushDenormals {
 const ttfpga::Pipeline kPipelines[] = {ttfpga::kEnginePipeline, ttfpga::kNormPipeline,
                                        ttfpga::kNonlinearPipeline, ttfpga::kUpdatePipeline};
 
+char stopped[160];  // why the last command did not come to its end; empty if it did
+
 }  // namespace
 
 // The library shows these alone (it is compiled with hidden visibility).
@@ -75,11 +81,23 @@ uint64_t ttfpga_csim_cycles() { return ttfpga::executed_cycles; }
 const ttfpga::Pipeline* ttfpga_csim_pipelines() { return kPipelines; }
 uint32_t ttfpga_csim_pipeline_count() { return sizeof(kPipelines) / sizeof(kPipelines[0]); }
 
+/// Why the last command stopped amid its work: an access outside an array. Null if it came to its end.
+const char* ttfpga_csim_error() { return stopped[0] ? stopped : nullptr; }
+
+/// The instruction at which it stopped.
+int32_t ttfpga_csim_instruction() { return ttfpga::at_work; }
+
 /// One kernel command; trace_out and overrides may be null.
 void ttfpga_csim_run(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,
                      float* results, float* trace_out, const uint32_t* overrides) {
   const FlushDenormals flush;
-  ttfpga_kernel(command, n_examples, examples, image, results, trace_out, overrides);
+  stopped[0] = 0;
+  try {
+    ttfpga_kernel(command, n_examples, examples, image, results, trace_out, overrides);
+  } catch (const std::exception& error) {
+    // The callers are C.
+    std::snprintf(stopped, sizeof(stopped), "%s", error.what());
+  }
 }
 }
 #pragma GCC visibility pop

@@ -13,7 +13,7 @@ import pytest
 from fpga_bridge.device import encode_examples
 from fpga_bridge.devices.csim import INFER, STEP, STORE, CsimDevice
 from fpga_bridge.devices.host import logits_per_example
-from fpga_bridge.kernel.build import build_kernel
+from fpga_bridge.kernel.build import build_kernel, kernel_sources
 from fpga_bridge.kernel.interface import HBM_BANK_BYTES
 from fpga_bridge.simulated_u50 import simulated_xclbin
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
@@ -125,6 +125,27 @@ def test_a_buffer_holds_every_example_or_the_run_ends_in_an_error(
         run = card.run(command, n, examples=examples, results=results)
         assert card.ends_as(run) == ("ERROR" if message else "COMPLETED")
         assert (message or "") in capfd.readouterr().err
+
+
+def test_a_kernel_that_leaves_an_array_ends_in_an_error(
+    pyxrt: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kernel, sources = CsimDevice(TINY), kernel_sources()
+    old = "write(parameter_at.array, at, count"
+    assert old in sources["update.hpp"]
+    broken = sources["update.hpp"].replace(old, "write(parameter_at.array, at + 100000, count")
+    path = tmp_path / "broken.xclbin"
+    write_xclbin(path, build_kernel(kernel.manifest, {**sources, "update.hpp": broken}))
+    other = Card(pyxrt, path)
+    other.load(kernel.pack(random_params(TINY)))
+    results, _ = other.buffer("results", 4)
+    records = encode_examples(sentences(TINY, 1), rates(1), TINY).reshape(-1)
+    examples, host = other.buffer("examples", records.size)
+    host[:] = records
+    other.up(examples)
+    assert other.ends_as(other.run(STEP, 1, examples=examples, results=results)) == "ERROR"
+    assert "a run ends in an error: instruction" in capfd.readouterr().err
+    other.store()
 
 
 @pytest.mark.parametrize("command", [STEP, INFER])

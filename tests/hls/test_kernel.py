@@ -77,7 +77,7 @@ def test_sanitizers_find_nothing_in_other_configs(name: str, tmp_path: Path) -> 
             "step.hpp",
             "const int digit = token % kVocabModes[k]",
             "const int digit = token % kVocabModes[k] + 999999",
-            "out of bounds|overflow|SEGV",
+            "reads 4 elements from index",
         ),
         ("engine_state.hpp", "kTurns = 2 * kSumDistance;", "kTurns = kSumDistance - 1;", "out of bounds"),
     ],
@@ -91,7 +91,7 @@ def test_sanitizers_stop_a_kernel_that_leaves_its_arrays(
     broken = {**sources, file: sources[file].replace(old, new)}
     done = run(compiled(tmp_path, CONFIGS["tiny"], SANITIZE, broken))
     assert done.returncode != 0 and "clean" not in done.stdout
-    assert any(words in done.stderr for words in finding.split("|")), done.stderr[-2000:]
+    assert finding in done.stderr, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(("op", "when"), [(Op.NORM, "while"), (Op.SOFTMAX, "after"), (Op.UPDATE, "while")])

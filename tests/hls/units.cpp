@@ -55,7 +55,7 @@ void __ubsan_on_report() { ++findings; }
 uint32_t units_findings() { return findings; }
 
 /// The array of that number.
-float* units_array(uint32_t number) { return ttfpga::kArrays[number]; }
+float* units_array(uint32_t number) { return ttfpga::kArrays[number].first; }
 
 /// Executes an instruction on the unit it is for; returns its trips.
 ///

@@ -96,11 +96,12 @@ std::unique_ptr<Program> Program::load(const axlf* top, std::string& why) {
   if (!program->library_) return nullptr;
   using Count = uint32_t (*)();
   program->entry_ = reinterpret_cast<Entry>(dlsym(program->library_, "ttfpga_csim_run"));
+  program->error_ = reinterpret_cast<Error>(dlsym(program->library_, "ttfpga_csim_error"));
   const auto image = reinterpret_cast<Count>(dlsym(program->library_, "ttfpga_csim_image_words"));
   const auto trace = reinterpret_cast<Count>(dlsym(program->library_, "ttfpga_csim_trace_words"));
   const auto example = reinterpret_cast<Count>(dlsym(program->library_, "ttfpga_csim_example_words"));
   program->result_words_ = reinterpret_cast<ResultWords>(dlsym(program->library_, "ttfpga_csim_result_words"));
-  if (!program->entry_ || !image || !trace || !example || !program->result_words_) {
+  if (!program->entry_ || !program->error_ || !image || !trace || !example || !program->result_words_) {
     why = "its bitstream is not this project's kernel compiled for simulation";
     return nullptr;
   }
@@ -143,7 +144,8 @@ std::string Program::run(const std::vector<uint32_t>& registers, DeviceMemory& m
   if (image_used && !buffers[1]) return "argument 3 (image) is null";
   entry_(command, n, static_cast<uint32_t*>(buffers[0]), static_cast<uint32_t*>(buffers[1]),
          static_cast<float*>(buffers[2]), static_cast<float*>(buffers[3]), static_cast<uint32_t*>(buffers[4]));
-  return "";
+  const char* error = error_();
+  return error ? error : "";
 }
 
 }  // namespace u50

@@ -34,6 +34,7 @@ class Program {
 
  private:
   using Entry = void (*)(uint32_t, uint32_t, const uint32_t*, uint32_t*, float*, float*, const uint32_t*);
+  using Error = const char* (*)();
   using ResultWords = uint32_t (*)(uint32_t command);
 
   Program() = default;
@@ -42,6 +43,7 @@ class Program {
   std::vector<Argument> arguments_;
   void* library_ = nullptr;
   Entry entry_ = nullptr;
+  Error error_ = nullptr;  // of the last run
   uint32_t image_words_ = 0;
   uint32_t trace_words_ = 0;
   uint32_t example_words_ = 0;
