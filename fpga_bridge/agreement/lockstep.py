@@ -17,8 +17,9 @@ from jaxtyping import Float32
 from fpga_bridge.agreement.compare import relative_distance
 from fpga_bridge.agreement.criterion import Comparison, Criterion, compare_step, excess_of
 from fpga_bridge.device import Device, Trace
-from fpga_bridge.devices.host import visible_points
+from fpga_bridge.devices.host import KernelDevice, visible_points
 from fpga_bridge.devices.reference import JaxDevice
+from fpga_bridge.program.makers import makers
 from fpga_bridge.program.manifest import make_manifest
 from ttjax import Batch, ModelConfig, Params, UserError, flatten
 
@@ -31,7 +32,8 @@ class Report:
 
     same_bits: whether the steps run again without trace, in one call, end in the same parameters to the
     bit; None in isolated mode, where overrides steer the traced steps.
-    failing: both sides' arrays of the first step that disagrees.
+    failing: both sides' arrays of the first step that disagrees, and its inputs: the device's parameters
+    before it, ids and rate. made_by: the kernel's instructions whose results the first divergence shows.
     updates: by parameter, the largest excess that leaving it as it was before a step would have had; one
     whose updates stay at or below 1 would agree without them.
     moved: frozen parameters whose bits the device changed, each with the first step after which it had.
@@ -44,6 +46,7 @@ class Report:
     ms_per_step: float | None = None
     same_bits: bool | None = None
     failing: dict[str, Trace] = field(default_factory=dict)
+    made_by: tuple[str, ...] = ()
     updates: dict[str, float] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
 
@@ -101,8 +104,8 @@ def cosimulate(
     for step, rate in enumerate(rates):
         sentence = Batch(*(np.asarray(field)[step] for field in batch))
         overrides = None
+        state = device.read()
         if mode != "free":
-            state = device.read()
             truth.load(state)
             jax.load(state)
             if mode == "isolated":
@@ -132,9 +135,19 @@ def cosimulate(
             report.moved.setdefault(name, step)
         if not report.failing and not all(c.agree for c in compared):
             report.failing = {"device": actual, "jax": expected, "truth": exact}
+            report.failing["input"] = _inputs(state, sentence, rate)
+            if report.first_divergence is not None and isinstance(device, KernelDevice):
+                found = makers(device.manifest)[report.first_divergence.name]
+                report.made_by = tuple(job.label for job in found)
         progress()
     _run_untraced(device, params, batch, rates, report)
     return report
+
+
+def _inputs(params: Params, sentence: Batch, rate: np.floating) -> Trace:
+    """All that a step starts from, by name, to run it once more."""
+    ids = {name: np.asarray(field) for name, field in sentence._asdict().items()}
+    return {**flatten(params), **ids, "rate": np.asarray(rate)}
 
 
 def _inputs_of_all_stages(trace: Trace) -> Trace:

@@ -90,6 +90,8 @@ def summary(report: Report, device: str = "csim") -> list[str]:
     else:
         count = sum(not c.agree for c in report.comparisons)
         lines.append(f"DISAGREE at {count} of {len(report.comparisons)} points; the first: {describe(first)}")
+        if report.made_by:
+            lines.append(f"made by {', '.join(report.made_by)}")
     return lines
 
 
@@ -114,6 +116,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "steps": report.steps,
         "criterion": asdict(report.criterion),
         "first_divergence": None if first is None else asdict(first),
+        "made_by": list(report.made_by),
         "ms_per_step": report.ms_per_step,
         "same_bits_untraced": report.same_bits,
         "unseen_updates": report.unseen_updates,
@@ -138,7 +141,7 @@ def check_keep(path: Path) -> Path:
 
 
 def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
-    """Writes the arrays of a failing step, ``device/NAME``, ``jax/NAME`` and ``truth/NAME``, as .npz.
+    """Writes the arrays of a failing step as .npz, named SIDE/NAME: of device, jax and truth, and the input.
 
     Raises:
         UserError: the file can't be written.

@@ -104,6 +104,11 @@ class Instruction:
     load_interval: int = 1
     waits: tuple[int, ...] = ()
 
+    @property
+    def label(self) -> str:
+        """What it does and where, such as "TO_WIDE of backward block0.q"."""
+        return f"{self.op.name} of {' '.join(self.stage)}"
+
     def extents(self, length: int) -> Extents:
         """The extents for a sentence of that length."""
         stated = (self.rows, self.cols, self.stream, self.batches)

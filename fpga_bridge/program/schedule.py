@@ -58,11 +58,11 @@ def memories(job: Instruction, memory: MemoryMap) -> Iterator[tuple[str, int]]:
             yield operand.array, 0
             continue
         slot = memory.slot_size[operand.array]  # type: ignore[index]
-        last = operand.base + _span(operand, job, memory) - 1
+        last = operand.base + span(operand, job, memory) - 1
         yield from ((operand.array, number) for number in range(operand.base // slot, last // slot + 1))
 
 
-def _span(operand: Operand, job: Instruction, memory: MemoryMap) -> int:
+def span(operand: Operand, job: Instruction, memory: MemoryMap) -> int:
     """Elements from the first to the last that an operand can have, for the longest sentence."""
     rows, cols, stream, batches = job.extents(memory.config.seq_len)
     if operand.digit != NONE:

@@ -14,6 +14,7 @@ from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.kernel.build import build_kernel, kernel_sources
 from fpga_bridge.kernel.faults import FAULTS, Fault, ProgramFault, SourceFault, find_fault
 from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.program.makers import makers
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY, random_params, rates, sentences
 from ttjax import ModelConfig, UserError, preset
@@ -47,6 +48,7 @@ def assert_found(fault: Fault, report: Report, config: ModelConfig) -> None:
     assert first.stage == make_manifest(config).by_name[first.name].stage
     assert first.reason == "beyond tolerance"
     assert first.worst is not None and first.actual != first.expected
+    assert report.made_by == tuple(job.label for job in makers(make_manifest(config))[first.name])
     assert report.failing["device"].keys() == report.failing["jax"].keys()
     assert not np.array_equal(report.failing["device"][first.name], report.failing["jax"][first.name])
 

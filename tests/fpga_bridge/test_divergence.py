@@ -1,0 +1,72 @@
+"""What is told and kept of the first step that disagrees: arrays, inputs, and whose result it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fpga_bridge.agreement.lockstep import Report, cosimulate
+from fpga_bridge.agreement.report import summary, to_json
+from fpga_bridge.device import Device, StepResult
+from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.devices.reference import JaxDevice
+from fpga_bridge.program.manifest import make_manifest
+from tests.fpga_bridge.liars import Spoils
+from tests.fpga_bridge.samples import TINY, random_params, rates, same_bits, sentences
+from ttjax import Batch, unflatten
+from ttjax.params import parameter_shapes
+
+SIDES = ("device", "jax", "truth")
+SHAPES = parameter_shapes(TINY)
+
+
+def run(device: Device, mode: str = "locked", n: int = 2) -> Report:
+    return cosimulate(device, random_params(TINY), sentences(TINY, n), rates(n), mode=mode)  # type: ignore[arg-type]
+
+
+def test_both_sides_arrays_are_kept_of_the_first_step_that_disagrees() -> None:
+    report = run(Spoils("block1.gelu", "nan", at=1), n=3)
+    assert report.failing.keys() == {*SIDES, "input"}
+    for side in SIDES:
+        assert len(report.failing[side]) == len(make_manifest(TINY).points)
+    assert np.isnan(report.failing["device"]["block1.gelu"][0, 0])
+    second = [c for c in report.comparisons if c.step == 1 and c.name == "block0.q"]
+    [c] = second
+    assert c.worst is not None
+    assert float(report.failing["device"]["block0.q"][c.worst]) == c.actual
+    assert float(report.failing["jax"]["block0.q"][c.worst]) == c.expected
+
+
+@pytest.mark.parametrize("mode", ["locked", "free"])
+def test_a_failing_step_runs_again_from_what_is_kept_of_it(mode: str) -> None:
+    failing = run(Spoils("block1.gelu", "nan", at=1), mode).failing
+    again, given = CsimDevice(TINY), failing["input"]
+    assert given.keys() == {*SHAPES, *Batch._fields, "rate"}
+    again.load(unflatten({name: array for name, array in given.items() if name in SHAPES}))
+    sentence = Batch(*(given[field] for field in Batch._fields))
+    trace = again.step(sentence, float(given["rate"]), trace=True).trace or {}
+    differing = {name for name in trace if not same_bits(trace[name], failing["device"][name])}
+    assert differing == {"block1.gelu"}
+
+
+def test_the_first_divergence_is_told_with_whose_result_it_is() -> None:
+    report = run(Spoils("d_block1.k", "shift"))
+    assert report.made_by == ("TO_TILE of backward block1.attention",)
+    assert summary(report)[-1] == "made by TO_TILE of backward block1.attention"
+    assert to_json(report)["made_by"] == [*report.made_by]
+
+
+def test_a_device_that_runs_no_program_has_no_instructions() -> None:
+    class Other(JaxDevice):
+        def step(self, *args: Any, **options: Any) -> StepResult:
+            result = super().step(*args, **options)
+            if result.trace is None:
+                return result
+            return replace(result, trace={**result.trace, "loss": result.trace["loss"] + 1})
+
+    report = run(Other(TINY), n=1)
+    assert report.first_divergence is not None and report.made_by == ()
+    assert "made by" not in "".join(summary(report))
