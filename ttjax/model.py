@@ -18,7 +18,7 @@ from ttjax.batch import Batch, Ids
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow, Halves, contract, merge_all_halves, through_halves
 from ttjax.norm import normalise
-from ttjax.params import Params, core_list, freeze, linear_names
+from ttjax.params import Params, check_params, core_list, freeze, linear_names
 from ttjax.products import product
 from ttjax.taps import Tap, no_tap, scoped
 from ttjax.tt import digits_of, ttm_rows
@@ -44,7 +44,12 @@ def forward(
     flow: Flow = "bidirectional",
     tap: Tap = no_tap,
 ) -> Logits:
-    """Logits of one example (fields of ``batch`` without a leading axis), padded to seq_len or less."""
+    """Logits of one example (fields of ``batch`` without a leading axis), padded to seq_len or less.
+
+    Raises:
+        UserError: the parameters are another model's; found from their names and shapes alone.
+    """
+    check_params(params, config)
 
     def dense_or_tt(name: str, layer: Params, x: Activation) -> Activation:
         return tap(name, linear(layer, x, config, flow, scoped(tap, name), halves.get(name)))

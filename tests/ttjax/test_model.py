@@ -175,6 +175,23 @@ def test_layer_norm_is_that_of_the_definition() -> None:
     np.testing.assert_allclose(layer_norm(layer, jnp.asarray(x), TINY), 2 * normal + 0.5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        # Products fit whatever the rank is: without the check there would be a loss.
+        (TINY.with_rank(7), r"block0\.\w+\.core\d expected shape \(.*\), found \(.*7.*\)"),
+        (TINY.replace(n_blocks=3), r"block2\..* is not a parameter of this model"),
+        (DENSE, "core0 is missing"),
+    ],
+    ids=["rank", "blocks", "dense"],
+)
+def test_another_models_parameters_are_refused(other: ModelConfig, message: str) -> None:
+    params = init_params(jax.random.key(0), other)
+    for compute in (loss, loss_and_gradients):
+        with pytest.raises(UserError, match=message):
+            compute(params, random_batch(0, 4), TINY)
+
+
 def test_check_params_names_what_is_wrong() -> None:
     params = init_params(jax.random.key(0), TINY)
     check_params(params, TINY)
