@@ -122,6 +122,10 @@ class ModelConfig:
         heads = ("intent_pre", "intent_out", "slot_pre", "slot_norm", "slot_out")
         return ("embed", "embed_norm", *blocks, *heads)
 
+    def trains(self, layer: str) -> bool:
+        """Whether a layer's parameters change in training: it is not frozen."""
+        return layer not in self.frozen
+
     def replace(self, **changes: object) -> ModelConfig:
         """A copy with some fields changed, validated again."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import optax
 
 from ttjax.config import ModelConfig
 from ttjax.errors import UserError
-from ttjax.params import Params, flatten, unflatten
+from ttjax.params import Params, flatten, layer_of, unflatten
 
 MOMENTUM = 0.9
 
@@ -88,7 +88,7 @@ def make_optimizer(name: str, schedule: optax.Schedule, config: ModelConfig) -> 
     # A gradient of 0 isn't enough: weight decay moves a parameter without one.
     def is_frozen(params: Params) -> Params:
         names = flatten(params)
-        return unflatten({leaf: leaf.rpartition(".")[0] in config.frozen for leaf in names})
+        return unflatten({leaf: not config.trains(layer_of(leaf)) for leaf in names})
 
     optimizer = OPTIMIZERS[name](schedule)
     if config.frozen:

@@ -76,6 +76,11 @@ def unflatten(leaves: Mapping[str, Any]) -> Params:
     return unflatten_dict(dict(leaves), sep=".")
 
 
+def layer_of(parameter: str) -> str:
+    """Name of the layer (``ModelConfig.layers``) that a parameter of that dotted name belongs to."""
+    return parameter.rpartition(".")[0]
+
+
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shape of each leaf by dotted name, without making any."""
     return {name: leaf.shape for name, leaf in flatten(abstract_params(config)).items()}
@@ -120,7 +125,7 @@ def freeze(params: Params, config: ModelConfig) -> Params:
         return params
     leaves = flatten(params)
     for name, leaf in leaves.items():
-        if name.rpartition(".")[0] in config.frozen:
+        if not config.trains(layer_of(name)):
             leaves[name] = jax.lax.stop_gradient(leaf)
     return unflatten(leaves)
 

@@ -22,6 +22,7 @@ from fpga_bridge.devices.reference import JaxDevice
 from fpga_bridge.program.makers import makers
 from fpga_bridge.program.manifest import make_manifest
 from ttjax import Batch, ModelConfig, Params, UserError, flatten
+from ttjax.params import layer_of
 
 Mode = Literal["locked", "free", "isolated"]
 
@@ -169,7 +170,7 @@ def _of_skipped_updates(
 def _of_frozen(params: Params, config: ModelConfig) -> Trace:
     """The parameters that aren't to change, by name: they have no trace point after a step."""
     leaves = flatten(params)
-    return {name: np.asarray(a) for name, a in leaves.items() if name.rpartition(".")[0] in config.frozen}
+    return {name: np.asarray(a) for name, a in leaves.items() if not config.trains(layer_of(name))}
 
 
 def _changed(before: Trace, after: Trace) -> list[str]:

@@ -126,10 +126,10 @@ def _stream(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
     yield _one("embed_unit", size, *([(made, made), *again] if again else [(made, back)]))
     for b in blocks:
         before = f"block{b - 1}.norm2" if b else "embed_norm"
-        needed = b in config.recompute or any(_trains(config, f"block{b}.{name}") for name in "qkv")
+        needed = b in config.recompute or any(config.trains(f"block{b}.{name}") for name in "qkv")
         end = time.at("backward", f"block{b}.q") if needed else time.at("forward", f"block{b}.o")
         yield _one("hidden", size, (time.at("forward", before), end), index=b)
-    needed = any(_trains(config, layer) for layer in HEAD_LINEARS)
+    needed = any(config.trains(layer) for layer in HEAD_LINEARS)
     end = time.at("backward", "intent_pre") if needed else time.at("forward", "intent_pre")
     last = time.at("forward", f"block{config.n_blocks - 1}.norm2")
     yield _one("hidden", size, (last, end), index=config.n_blocks)
@@ -148,7 +148,7 @@ def _block_arrays(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
     for b in range(config.n_blocks):
         for name, (pool, made, read, read_back) in BLOCK_ARRAYS.items():
             stages = (f"block{b}.{made}", f"block{b}.{read}", f"block{b}.{read_back}")
-            needed = name not in LINEAR_INPUTS or _trains(config, stages[2])
+            needed = name not in LINEAR_INPUTS or config.trains(stages[2])
             if name == "attended" and config.rederive and needed:
                 yield from _rederived(config, time, b, name, sizes[pool], *stages)
                 continue
@@ -187,7 +187,7 @@ def _layer_products(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
         for pool in halves:
             yield Temporary(pool, 0, (0, 1), pool, len(layers) * sizes[pool], (life,))
     for index, (block, layer) in enumerate(layers):
-        for passes, interval in _lives(config, time, block, layer, layer, layer, _trains(config, layer)):
+        for passes, interval in _lives(config, time, block, layer, layer, layer, config.trains(layer)):
             yield Temporary("bond", index, passes, "bond", sizes["bond"], (interval,))
         if config.rederive:
             # Merged for one stage at a time: the forward one, and each of the backward pass.
@@ -211,7 +211,7 @@ def _head_arrays(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
     logits = config.seq_len * (pitch_of(config.n_slots) if config.format == "tt" else config.n_slots)
     yield _one("slot_logits", logits, (time.at("forward", "slot_out"), time.at("forward", "loss")))
     yield _one("d_slot_logits", logits, (time.at("forward", "loss"), time.at("backward", "slot_out")))
-    trains = _trains(config, "slot_out")
+    trains = config.trains("slot_out")
     for name, made, phase, read in (
         ("slot_hidden", "slot_pre", "backward", "slot_gelu"),
         ("slot_active", "slot_gelu", "forward", "slot_norm"),
@@ -260,10 +260,6 @@ def _gradients(config: ModelConfig, time: Timeline) -> Iterator[Temporary]:
         for name in sizes if together else ():
             if name.startswith("linear_core"):
                 yield _one(f"{name}_gradient", sizes[name], *back(("merges", "merges")))
-
-
-def _trains(config: ModelConfig, layer: str) -> bool:
-    return layer not in config.frozen
 
 
 def _lives(

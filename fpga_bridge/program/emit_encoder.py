@@ -37,9 +37,8 @@ def encoder_backward(emit: Emitter) -> None:
         embedding = emit.activation("embedding")
         emit.norm_forward("embed_norm", BACKWARD, embedding, embedding)
     # The gradient of a position is that of its embedding: where gradients are held, it is written there too.
-    held = (
-        None if emit.config.immediate or not emit.trains("embed") else emit.builder.gradient("embed.position")
-    )
+    holds = emit.config.trains("embed") and not emit.config.immediate
+    held = emit.builder.gradient("embed.position") if holds else None
     emit.norm_backward("embed_norm", d_stream, d_branch, held)
     emit.stage("backward", "embed")
     embedding_backward(emit)
@@ -104,7 +103,7 @@ def block_backward(emit: Emitter, block: int) -> None:
     gelu_backward(emit, f"{name}.gelu", kept("ffn_hidden"), wide, wide)
     # Read for the gradients of ffn_in alone: where that is frozen, its place is another array's by now.
     attended = kept("attended")
-    if emit.config.rederive and emit.trains(f"{name}.ffn_in"):
+    if emit.config.rederive and emit.config.trains(f"{name}.ffn_in"):
         attended = kept("attended_again")
         emit.stage("backward", f"{name}.ffn_in")
         emit.norm_again(f"{name}.norm1", attended)
@@ -203,7 +202,7 @@ class TokenRows:
             self._picked(emit, emit.builder.parameter(f"embed.core{k}"), k) for k in range(last + 1)
         ]
         self.products = self._products(emit, "row_products", of_pass)
-        if emit.trains("embed"):
+        if emit.config.trains("embed"):
             gradients = (emit.builder.gradient(f"embed.core{k}") for k in range(last + 1))
             self.d_cores = [self._picked(emit, gradient, k) for k, gradient in enumerate(gradients)]
             self.d_products = self._products(emit, "d_row_products", BACKWARD)
@@ -261,7 +260,7 @@ def embedding_backward(emit: Emitter) -> None:
     """Gradients of the positions and of the TTM cores, from the gradient of the embedding in d_branch."""
     d_embedding = emit.activation("d_branch")
     emit.tap("d_embed", d_embedding)
-    if not emit.trains("embed"):
+    if not emit.config.trains("embed"):
         return
     rows, width = TokenRows(emit, BACKWARD), emit.config.d_model
     cores = range(len(rows.cores))

@@ -99,7 +99,7 @@ def classifier_backward(
     shape, layer = _shape(emit, head, stream), f"{head}_out"
     emit.tap(f"d_{head}_logits", d_logits)
     emit.contract.left(shape, dx, emit.builder.parameter(f"{layer}.weight"), d_logits)
-    if not emit.trains(layer):
+    if not emit.config.trains(layer):
         return
     emit.contract.right(shape, x, emit.builder.gradient(f"{layer}.weight"), d_logits)
     # The bias is a row of weights for an input of one.

@@ -54,7 +54,7 @@ class Linear:
         contract.left(self.y, d_bond, self.right, dy)
         emit.tap(f"d_{name}.bond", d_bond)
         contract.left(self.z, dx, self.left, d_bond, addend=addend)
-        if not emit.trains(name):
+        if not emit.config.trains(name):
             return
         bias = emit.builder.gradient(f"{name}.bias")
         contract.right(self.y, self.bond, self.right, dy, column_sums=bias)

@@ -153,7 +153,7 @@ def _neighbours(emit: Emitter) -> Iterator[list[str]]:
     """Runs of layers that train with no frozen one between them."""
     run: list[str] = []
     for layer in linear_names(emit.config):
-        if emit.trains(layer):
+        if emit.config.trains(layer):
             run.append(layer)
         elif run:
             yield run

@@ -39,10 +39,6 @@ class Emitter:
         """A small array with a memory of its own."""
         return Operand(name, 0, row)
 
-    def trains(self, layer: str) -> bool:
-        """Whether a layer's parameters change."""
-        return layer not in self.config.frozen
-
     def norm_forward(
         self, name: str, of_pass: int, x: Operand, y: Operand, residual: Operand | None = None
     ) -> None:
@@ -72,7 +68,7 @@ class Emitter:
     def norm_backward(self, name: str, dy: Operand, dx: Operand, copy: Operand | None = None) -> None:
         """From dy: dx, to two places if wanted, and the gradients of scale and shift."""
         self.tap(f"d_{name}", dy)
-        trains = self.trains(name)
+        trains = self.config.trains(name)
         gradients = [
             self.builder.gradient(f"{name}.{part}") if trains else None for part in ("scale", "bias")
         ]

@@ -11,6 +11,7 @@ from fpga_bridge.program.manifest import Manifest
 from fpga_bridge.program.schedule import with_waits
 from fpga_bridge.program.unit_ports import serve_ports
 from ttjax import ModelConfig
+from ttjax.params import layer_of
 
 
 def make_program(manifest: Manifest, accelerator: Accelerator = DEFAULT) -> Program:
@@ -25,7 +26,7 @@ def make_program(manifest: Manifest, accelerator: Accelerator = DEFAULT) -> Prog
     if not emit.config.immediate:
         emit.stage("update", "parameters")
         names = (placement.name for placement in manifest.layout.placements)
-        emit.update(*(name for name in names if emit.trains(name.rpartition(".")[0])))
+        emit.update(*(name for name in names if emit.config.trains(layer_of(name))))
     program = Program(with_waits(emit.builder.instructions, emit.memory), forward)
     return serve_ports(program, emit.memory, accelerator)
 

@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt32
 from fpga_bridge.device import Trace
 from fpga_bridge.memory.layout import HASH_WORDS, Layout, make_layout
 from ttjax import Batch, ModelConfig, loss, trace_shapes
-from ttjax.params import abstract_params
+from ttjax.params import abstract_params, layer_of
 
 Kind = Literal["value", "value_gradient", "parameter_gradient", "updated"]
 
@@ -139,8 +139,8 @@ def make_manifest(config: ModelConfig) -> Manifest:
     updated = []
     for p in layout.placements:
         at = layout.banks[p.bank].offset - HASH_WORDS + p.start
-        stage = p.name.rpartition(".")[0]
-        if stage in config.frozen:
+        stage = layer_of(p.name)
+        if not config.trains(stage):
             continue
         gradient = TracePoint(f"d_{p.name}", "parameter_gradient", stage, p.shape, offset + at)
         new = TracePoint(f"new_{p.name}", "updated", stage, p.shape, offset + layout.size + at)
@@ -161,7 +161,7 @@ def make_manifest(config: ModelConfig) -> Manifest:
 def _of_frozen(value: str, config: ModelConfig) -> bool:
     """Whether a value's gradient is wanted for frozen cores only, and so not computed."""
     layer, _, part = value.rpartition(".")
-    return part in ("left", "right") and layer in config.frozen
+    return part in ("left", "right") and not config.trains(layer)
 
 
 def stage_of(value: str) -> str:
