@@ -20,13 +20,12 @@ from experiments.files import check_replaceable, options_of
 from experiments.processes import Job, other_code
 from experiments.runs import RunOptions, extent, mean
 from fpga_bridge.cli import main as fpga_bridge_command
-from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.training.report import NAME as TRAINING
 from fpga_bridge.training.report import POINTS, SCORES, passes
 from ttjax.cli import exit_status
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
-from ttjax.output import Output, user_cache, write_json
+from ttjax.output import Output, replace_file, user_cache, write_json
 from ttjax.picture import check_results_folder
 
 MINUTES = 40.0  # five seeds, one at a time
@@ -74,7 +73,7 @@ class TrainOnKernel:
         out.say(f"trainings: {len(jobs)}, of which {len(done)} are done{by}")
         folders = [self._trained(job) for job in jobs]
         found = [_result(folder) for folder in folders]
-        write_atomically((folders[0] / f"{TRAINING}.png").read_bytes(), self.out / f"{NAME}.png")
+        replace_file(self.out / f"{NAME}.png", (folders[0] / f"{TRAINING}.png").read_bytes())
         summary = {"options": options, **summarised(found)}
         write_json(self.out / f"{NAME}.json", summary)
         out.console.print(table(summary))

@@ -94,12 +94,16 @@ def write_whole(path: str | Path, content: bytes, what: str) -> None:
         raise UserError(f"{path}: can't write the {what} ({error.strerror}): choose another path") from error
 
 
-def replace_file(target: Path, content: bytes) -> None:
+def replace_file(target: Path, content: bytes, *, make_folder: bool = False) -> None:
     """What ``write_whole`` does once the path is checked, for callers that have their own word for an error.
+
+    A link there is replaced, not followed. ``make_folder``: first the target's folder, where it is missing.
 
     Raises:
         OSError: writing fails.
     """
+    if make_folder:
+        target.parent.mkdir(parents=True, exist_ok=True)
     part = _beside(target)
     try:
         with part.open("wb") as file:

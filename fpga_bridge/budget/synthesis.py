@@ -19,10 +19,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.memory.blocks import BankShape, BlockCount, block_count
 from ttjax.errors import UserError
-from ttjax.output import Output, user_cache
+from ttjax.output import Output, replace_file, user_cache
 
 # The tool whose choices the model follows, and the steps that reach its memory mapping: past it the memories
 # are final, and the rest of synthesis would only cost time.
@@ -158,7 +157,7 @@ def synthesise(shape: BankShape, timeout: float = TIMEOUT) -> dict[str, int]:
                 f" install {MODELLED}"
             ) from None
     record = {"tool": version, "shape": asdict(_unnamed(shape)), "cells": cells}
-    write_atomically(json.dumps(record, indent=2).encode(), kept)
+    replace_file(kept, json.dumps(record, indent=2).encode(), make_folder=True)
     return cells
 
 

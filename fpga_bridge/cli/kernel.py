@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from fpga_bridge.kernel.build import build_kernel, kernel_folder, write_atomically
+from fpga_bridge.kernel.build import build_kernel, kernel_folder
 from fpga_bridge.kernel.header import HEADER_NAME, hash_text, header, kernel_hash
 from fpga_bridge.kernel.labels import config_of_data
 from fpga_bridge.kernel.lint import lint_kernel
@@ -17,7 +17,7 @@ from fpga_bridge.memory.layout import make_layout
 from fpga_bridge.program.manifest import make_manifest
 from ttjax import UserError
 from ttjax.cli_model import ModelArgs
-from ttjax.output import Output
+from ttjax.output import Output, replace_file
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Build:
         with out.console.status("building the kernel"):
             library = build_kernel(manifest)
         try:
-            write_atomically(library.read_bytes(), self.to / "kernel.so")
-            write_atomically(header(manifest).encode(), self.to / HEADER_NAME)
+            replace_file(self.to / "kernel.so", library.read_bytes(), make_folder=True)
+            replace_file(self.to / HEADER_NAME, header(manifest).encode())
         except OSError as error:
             raise UserError(f"can't write to {self.to}: {error.strerror}; choose another --to") from None
         built = kernel_hash(manifest)

@@ -13,7 +13,6 @@ from typing import Annotated
 
 import tyro
 
-from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.kernel.interface import (
     CLOCK_MHZ,
@@ -28,6 +27,7 @@ from fpga_bridge.program.manifest import make_manifest
 from ttjax import ModelConfig, UserError
 from ttjax.cli import exit_status
 from ttjax.cli_model import ModelArgs
+from ttjax.output import replace_file
 
 CONNECTIVITY_NAME = "link.cfg"
 HLS_COMMANDS_NAME = "hls.tcl"
@@ -65,9 +65,9 @@ def write_card_files(folder: Path, config: ModelConfig, taps: bool) -> None:
         UserError: the folder can't be written.
     """
     try:
-        write_atomically(header(make_manifest(config)).encode(), folder / HEADER_NAME)
-        write_atomically(hls_commands().encode(), folder / HLS_COMMANDS_NAME)
-        write_atomically(connectivity(taps).encode(), folder / CONNECTIVITY_NAME)
+        replace_file(folder / HEADER_NAME, header(make_manifest(config)).encode(), make_folder=True)
+        replace_file(folder / HLS_COMMANDS_NAME, hls_commands().encode())
+        replace_file(folder / CONNECTIVITY_NAME, connectivity(taps).encode())
     except OSError as error:
         raise UserError(f"can't write to {folder}: {error.strerror}; choose another folder") from None
 

@@ -21,11 +21,12 @@ from pathlib import Path
 from types import ModuleType
 
 from fpga_bridge.device import MissingXrt
-from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, read_built, write_atomically
+from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, read_built
 from fpga_bridge.kernel.interface import CLOCK_MHZ, HBM_BANK_BYTES, HBM_BANKS, PLATFORM, SHELL
 from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
 from ttjax import ModelConfig, UserError
+from ttjax.output import replace_file
 
 HEADERS = Path("/usr/include/xrt")
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", f"-I{HEADERS}")
@@ -184,7 +185,7 @@ def _compile(what: str, arguments: Sequence[str], target: Path) -> None:
         _run(what, [compiler, *FLAGS, *arguments, "-o", str(built)], scratch)
         content = read_built(built, compiler, what)
         try:
-            write_atomically(content, target)
+            replace_file(target, content, make_folder=True)
         except OSError as error:
             raise UserError(
                 f"can't keep {what} in {target.parent}: {error.strerror}; name another cache in"

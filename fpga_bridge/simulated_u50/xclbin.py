@@ -11,7 +11,6 @@ import struct
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from fpga_bridge.kernel.build import write_atomically
 from fpga_bridge.kernel.interface import (
     BOARD,
     CLOCK_MHZ,
@@ -24,6 +23,7 @@ from fpga_bridge.kernel.interface import (
     Argument,
     arguments,
 )
+from ttjax.output import replace_file
 
 # Numbers of xclbin.h.
 _BITSTREAM, _EMBEDDED_METADATA, _MEM_TOPOLOGY, _CONNECTIVITY, _IP_LAYOUT = 0, 2, 6, 7, 8
@@ -52,7 +52,7 @@ def write_xclbin(path: Path, kernel_library: Path, platform: str = PLATFORM, tap
         (_CLOCK_FREQ_TOPOLOGY, struct.pack("<hHB5x128s", 1, CLOCK_MHZ, _CT_DATA, b"DATA_CLK")),
         (_EMBEDDED_METADATA, _metadata(interface, platform).encode()),
     ]
-    write_atomically(_container(sections, platform), path)
+    replace_file(path, _container(sections, platform), make_folder=True)
 
 
 def _container(sections: list[tuple[int, bytes]], platform: str) -> bytes:
