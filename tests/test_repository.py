@@ -10,6 +10,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,23 +83,42 @@ def test_imports_run_one_way(path: Path) -> None:
     assert "tests" not in imported
 
 
-BRIDGE = [path for path in MODULES if path.is_relative_to(ROOT / "fpga_bridge")]
+PACKAGES = sorted({path.parent for path in MODULES})
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(ROOT / "fpga_bridge").parts[0].removesuffix(".py")
+def part_of(path: Path, package: Path) -> str:
+    """The module or the inner package of ``package`` that a file below it belongs to."""
+    return path.relative_to(package).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=names(PACKAGES))
+def test_parts_of_a_package_import_one_way(package: Path) -> None:
+    """No module, and no package in it, imports one that over others imports it."""
+    inside = package.relative_to(ROOT).parts
+    parts = {path: part_of(path, package) for path in MODULES if path.is_relative_to(package)}
+    graph: dict[str, set[str]] = {part: set() for part in parts.values()}
+    for path, part in parts.items():
+        for name in imported_names(path):
+            *above, other = name.split(".")[: len(inside) + 1]
+            if tuple(above) == inside and other != part:
+                graph[part].add(other if other in graph else "__init__")
+    TopologicalSorter(graph).prepare()  # its error names the cycle
+
+
+BRIDGE_FOLDER = ROOT / "fpga_bridge"
+BRIDGE = [path for path in MODULES if path.is_relative_to(BRIDGE_FOLDER)]
 
 
 @pytest.mark.parametrize("path", BRIDGE, ids=names(BRIDGE))
 def test_parts_of_the_bridge_import_one_way(path: Path) -> None:
-    own = PARTS.index(part_of(path))
+    own = PARTS.index(part_of(path, BRIDGE_FOLDER))
     modules = [name.split(".") for name in imported_names(path)]
     imported = {parts[1] for parts in modules if parts[0] == "fpga_bridge" and len(parts) > 1}
     assert imported & set(PARTS[own + 1 :]) == set()
 
 
 def test_the_bridge_has_these_parts_and_no_others() -> None:
-    assert {part_of(path) for path in BRIDGE} == set(PARTS)
+    assert {part_of(path, BRIDGE_FOLDER) for path in BRIDGE} == set(PARTS)
 
 
 def imported_names(path: Path) -> Iterator[str]:
@@ -111,6 +131,8 @@ def imported_names(path: Path) -> Iterator[str]:
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = [*above, node.module] if node.module else [*above]
             yield ".".join(base)
+            # What is imported from it may be a module too.
+            yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
 @pytest.mark.parametrize("path", KERNEL, ids=names(KERNEL))

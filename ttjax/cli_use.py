@@ -16,7 +16,8 @@ from rich.table import Table
 
 from ttjax.checkpoint import TrainedModel, load_params, read_checkpoint
 from ttjax.data import Corpus, Sentence, encode, load_corpus
-from ttjax.data.vocabulary import OUTSIDE, UNK, UNK_LABEL
+from ttjax.data.chunks import OUTSIDE
+from ttjax.data.vocabulary import UNK, UNK_LABEL
 from ttjax.errors import UserError
 from ttjax.evaluate import decode, evaluate, predict
 from ttjax.output import Output

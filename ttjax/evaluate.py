@@ -17,8 +17,9 @@ from jaxtyping import Array, Int
 from ttjax.batch import Batch
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow
+from ttjax.data.chunks import OUTSIDE
 from ttjax.data.corpus import Split
-from ttjax.data.vocabulary import OUTSIDE, Vocabulary, encode
+from ttjax.data.vocabulary import Vocabulary, encode
 from ttjax.errors import UserError
 from ttjax.metrics import intent_accuracy, sentence_accuracy, slot_score, token_accuracy
 from ttjax.model import forward

@@ -7,19 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from ttjax.data.vocabulary import OUTSIDE
-
-Tags = Sequence[str]
-
-
-class Chunk(NamedTuple):
-    """Words start to end - 1 of a sentence carry one slot of type ``kind``."""
-
-    kind: str
-    start: int
-    end: int
+from ttjax.data.chunks import Tags, chunks
 
 
 @dataclass(frozen=True)
@@ -44,24 +33,6 @@ class SlotScore:
     def f1(self) -> float:
         """Harmonic mean of precision and recall; 0 without a correct chunk."""
         return 2 * self.correct / (self.expected + self.predicted) if self.correct else 0.0
-
-
-def chunks(tags: Tags) -> list[Chunk]:
-    """Chunks of one sentence's tags, each ``O``, ``B-kind`` or ``I-kind``, in order.
-
-    As conlleval does, an ``I-`` that doesn't continue a chunk of its kind (after ``O``, after another
-    kind, or at the beginning) starts one.
-    """
-    found: list[Chunk] = []
-    kind, start = "", 0
-    for position, tag in enumerate([*tags, OUTSIDE]):
-        mark, _, next_kind = tag.partition("-") if tag != OUTSIDE else (OUTSIDE, "", "")
-        if kind and (mark != "I" or next_kind != kind):
-            found.append(Chunk(kind, start, position))
-            kind = ""
-        if not kind and mark != OUTSIDE:
-            kind, start = next_kind, position
-    return found
 
 
 def slot_score(true: Sequence[Tags], predicted: Sequence[Tags]) -> SlotScore:

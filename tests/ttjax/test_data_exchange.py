@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttjax.data import Sentence, travel_corpus
+from ttjax.data.chunks import chunks
 from ttjax.data.corpus import Split
 from ttjax.data.exchange import exchange_values, values_by_slot
-from ttjax.metrics import chunks
 
 SENTENCES = travel_corpus().train[:200]
 VALUES = values_by_slot(SENTENCES)

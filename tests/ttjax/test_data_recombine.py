@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttjax.data import Sentence, travel_corpus
+from ttjax.data.chunks import chunks
 from ttjax.data.recombine import joints_by_kind, recombine
-from ttjax.metrics import chunks
 
 SENTENCES = travel_corpus().train[:200]
 JOINTS = joints_by_kind(SENTENCES)

@@ -7,9 +7,8 @@ import seqeval.metrics
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ttjax.data.chunks import Chunk, chunks
 from ttjax.metrics import (
-    Chunk,
-    chunks,
     intent_accuracy,
     sentence_accuracy,
     slot_score,

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ttjax.data.chunks import OUTSIDE
 from ttjax.data.corpus import Sentence, Split
 from ttjax.data.exchange import Phrase
-from ttjax.data.vocabulary import OUTSIDE
 
 # An opening has at most so many words, and begins sentences of at least so many intents: it tells of none.
 LONGEST = 6

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ttjax.data.chunks import chunks
 from ttjax.data.corpus import Sentence, Split
-from ttjax.metrics import chunks
 
 # Where a slot ends: number of its sentence, and the first position after it.
 Joint = tuple[int, int]

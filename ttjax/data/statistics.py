@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ttjax.config import ModelConfig
+from ttjax.data.chunks import OUTSIDE
 from ttjax.data.corpus import SPLITS, Corpus, Split
-from ttjax.data.vocabulary import OUTSIDE, Vocabulary, build_vocabulary, encode
+from ttjax.data.vocabulary import Vocabulary, build_vocabulary, encode
 
 
 def statistics(corpus: Corpus, config: ModelConfig) -> dict[str, Any]:

@@ -15,13 +15,13 @@ import numpy as np
 
 from ttjax.batch import Batch
 from ttjax.config import ModelConfig
+from ttjax.data.chunks import OUTSIDE
 from ttjax.data.corpus import Corpus, Split
 from ttjax.errors import UserError
 
 PAD, UNK, CLS = 0, 1, 2
 SPECIAL_WORDS = ("<pad>", "<unk>", "<cls>")
 UNK_LABEL = "<unk>"  # class 0 of intents and slots: stands for every label that training lacks
-OUTSIDE = "O"
 
 
 @dataclass(frozen=True)
