@@ -20,7 +20,7 @@ from rich import box
 from rich.table import Table
 
 from benchmarks.timing import Row, Training, machine, time_in_turn, warm_up
-from fpga_bridge.cli.cosim import draw_sentences
+from fpga_bridge.cli.steps import draw_sentences
 from fpga_bridge.devices.by_name import open_device
 from fpga_bridge.devices.csim import CsimDevice
 from ttjax import Batch, UserError, init_params, preset

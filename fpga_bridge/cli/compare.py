@@ -17,7 +17,7 @@ from rich import box
 from rich.table import Table
 
 from fpga_bridge.agreement.compare import Course, Finding, jax_course, judge, kernel_course, same_end
-from fpga_bridge.cli.cosim import check_run, draw_sentences
+from fpga_bridge.cli.steps import check_run, draw_sentences
 from fpga_bridge.device import MissingXrt
 from fpga_bridge.devices.by_name import check_name, open_device
 from fpga_bridge.devices.xrt_open import check_xclbin_file

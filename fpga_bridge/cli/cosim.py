@@ -15,14 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from fpga_bridge.agreement.criterion import Criterion
 from fpga_bridge.agreement.lockstep import Mode, Report, cosimulate
 from fpga_bridge.agreement.report import check_keep, keep_arrays, stage_table, summary, to_json
+from fpga_bridge.cli.steps import check_run, draw_sentences
 from fpga_bridge.devices.by_name import Opened, check_name, check_xclbin, open_csim, open_device, sensors_of
-from fpga_bridge.devices.host import check_timeout
 from fpga_bridge.kernel.faults import find_fault
-from ttjax import Batch, ModelConfig, UserError, init_params
+from ttjax import ModelConfig, UserError, init_params
 from ttjax.cli_model import ModelArgs
-from ttjax.data import Corpus, build_vocabulary, config_for, encode, load_corpus
+from ttjax.data import Corpus, load_corpus
 from ttjax.output import Output
-from ttjax.train import check_seed
 
 KEEP = Path("cosim-divergence.npz")
 
@@ -138,33 +137,3 @@ class Cosim:
             "taps": opened.device.taps,
             "sensors": sensors_of(opened.device),
         }
-
-
-def check_run(steps: int, rate: float, seed: int, timeout: float) -> None:
-    """Refuses options of a run of steps that can't be, before any work.
-
-    Raises:
-        UserError: no step, a rate that float32 doesn't hold, a seed or a timeout out of range.
-    """
-    if steps < 1:
-        raise UserError(f"--steps: expected a whole number from 1 up, found {steps}")
-    if not abs(rate) <= float(np.finfo(np.float32).max):
-        raise UserError(f"--rate: expected a number that float32 holds, found {rate:g}")
-    check_seed(seed)
-    check_timeout(timeout)
-
-
-def draw_sentences(corpus: Corpus, start: ModelConfig, n: int, seed: int) -> tuple[ModelConfig, Batch]:
-    """The config with the corpus's label counts, and n training sentences drawn without repetition.
-
-    Raises:
-        UserError: the corpus has fewer.
-    """
-    vocabulary = build_vocabulary(corpus, start.vocab_size)
-    config = config_for(start, vocabulary)
-    sentences = encode(corpus.train, vocabulary, config.seq_len).batch
-    available = len(sentences.length)
-    if n > available:
-        raise UserError(f"--steps: expected at most the {available} training sentences, found {n}")
-    drawn = np.random.default_rng(seed).permutation(available)[:n]
-    return config, Batch(*(np.asarray(field)[drawn] for field in sentences))

@@ -11,7 +11,7 @@ import tyro
 from rich.table import Table
 
 from fpga_bridge.agreement.lockstep import Report, cosimulate
-from fpga_bridge.cli.cosim import draw_sentences
+from fpga_bridge.cli.steps import draw_sentences
 from fpga_bridge.devices.by_name import open_csim
 from fpga_bridge.kernel.faults import FAULTS, Fault
 from ttjax import Batch, ModelConfig, UserError, init_params

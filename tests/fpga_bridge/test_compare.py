@@ -25,7 +25,7 @@ from fpga_bridge.agreement.compare import (
     same_end,
 )
 from fpga_bridge.cli import main
-from fpga_bridge.cli.cosim import draw_sentences
+from fpga_bridge.cli.steps import draw_sentences
 from fpga_bridge.devices.by_name import check_name, open_device
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.reference import JaxDevice
