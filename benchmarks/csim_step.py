@@ -16,9 +16,10 @@ from rich.table import Table
 from benchmarks.jax_steps import RATE, Case, by_scan
 from benchmarks.timing import Row, Training, machine, time_in_turn, warm_up
 from fpga_bridge.devices.csim import CsimDevice
-from ttjax import Batch, UserError, preset
+from ttjax import Batch, preset
 from ttjax.cli import exit_status
 from ttjax.costs import step_multiplications
+from ttjax.errors import check_count
 from ttjax.output import Output
 
 MINUTES = 0.5
@@ -43,8 +44,7 @@ class CsimStep:
     def run(self) -> int:
         """Measure, print, write; returns exit status 0."""
         out = Output(self.json)
-        if self.rounds < 1:
-            raise UserError(f"--rounds: expected a whole number from 1 up, found {self.rounds}")
+        check_count("--rounds", self.rounds)
         case = Case(self.preset, preset(self.preset), 1, STEPS)
         trainings = {"csim": by_kernel(case), "JAX, jitted": by_scan(case)}
         timed = [(Row(label, self.preset, of.multiplications), of) for label, of in trainings.items()]

@@ -162,14 +162,13 @@ class Step:
 
     def _check(self) -> None:
         """Before the minutes of work, what would fail after them."""
-        from ttjax.errors import UserError
+        from ttjax.errors import UserError, check_count
         from ttjax.picture import check_picture
 
         if not 1 <= self.threads <= (allowed := len(_allowed())):
             raise UserError(f"--threads: expected 1 to the {allowed} cores there are, found {self.threads}")
-        for name in ("rounds", "steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name}: expected a whole number from 1 up, found {getattr(self, name)}")
+        check_count("--rounds", self.rounds)
+        check_count("--steps", self.steps)
         if not 0 < self.slice < math.inf:
             raise UserError(f"--slice: expected a finite number of seconds above 0, found {self.slice}")
         if not self.batch or min(self.batch) < 1:

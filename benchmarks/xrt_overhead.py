@@ -23,10 +23,11 @@ from benchmarks.timing import Row, Training, machine, time_in_turn, warm_up
 from fpga_bridge.cli.steps import draw_sentences
 from fpga_bridge.devices.by_name import open_device
 from fpga_bridge.devices.csim import CsimDevice
-from ttjax import Batch, UserError, init_params, preset
+from ttjax import Batch, init_params, preset
 from ttjax.cli import exit_status
 from ttjax.costs import step_multiplications
 from ttjax.data import load_corpus
+from ttjax.errors import check_count
 from ttjax.output import Output
 
 MINUTES = 1.0
@@ -52,8 +53,7 @@ class XrtOverhead:
     def run(self) -> int:
         """Measure, print, write; returns exit status 0."""
         out = Output(self.json)
-        if self.rounds < 1:
-            raise UserError(f"--rounds: expected a whole number from 1 up, found {self.rounds}")
+        check_count("--rounds", self.rounds)
         corpus = load_corpus("travel", notify=out.say)
         config, batch = draw_sentences(corpus, preset(self.preset), STEPS, seed=0)
         rates = np.full(STEPS, RATE, np.float32)

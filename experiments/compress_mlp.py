@@ -27,7 +27,7 @@ from experiments.files import check_replaceable, options_of
 from ttjax.cli import exit_status
 from ttjax.data import Corpus, Split, Vocabulary, build_vocabulary, encode, travel_corpus
 from ttjax.data.vocabulary import SPECIAL_WORDS
-from ttjax.errors import UserError
+from ttjax.errors import UserError, check_count
 from ttjax.modules import TTDense
 from ttjax.output import Output, write_json
 from ttjax.picture import check_results_folder, save, subplots
@@ -81,8 +81,7 @@ class CompressMlp:
     def run(self) -> int:
         """Train, convert, print, draw, write; returns exit status 0."""
         out = Output(None)
-        if self.epochs < 1:
-            raise UserError(f"--epochs: expected a whole number from 1 up, found {self.epochs}")
+        check_count("--epochs", self.epochs)
         if not self.ranks or min(self.ranks) < 1 or max(self.ranks) > LARGEST_RANK:
             raise UserError(
                 f"--ranks: expected whole numbers from 1 to {LARGEST_RANK}, which is full rank, found"

@@ -34,7 +34,7 @@ from ttjax.config import Format, preset
 from ttjax.contraction import Flow, checked_flow
 from ttjax.costs import MEGABYTE
 from ttjax.data import load_corpus
-from ttjax.errors import UserError
+from ttjax.errors import UserError, check_count
 from ttjax.output import Output, check_file, write_json
 from ttjax.picture import check_results_folder, save, subplots
 from ttjax.provenance import code_version
@@ -132,11 +132,8 @@ class GpuBaseline:
 
     def _checked(self) -> list[Flow]:
         """The flows, after checking every option."""
-        for name, least in (("steps", 2), ("rounds", 1)):
-            if getattr(self, name) < least:
-                raise UserError(
-                    f"--{name}: expected a whole number from {least} up, found {getattr(self, name)}"
-                )
+        check_count("--steps", self.steps, least=2)
+        check_count("--rounds", self.rounds)
         for name in ("formats", "flows"):
             if not getattr(self, name):
                 raise UserError(f"--{name}: expected at least one, found none")

@@ -16,7 +16,7 @@ from experiments.files import Row
 from experiments.processes import Job, Result, finished, log_of, other_code, train_all
 from ttjax.config import ModelConfig, preset
 from ttjax.data import Corpus
-from ttjax.errors import UserError
+from ttjax.errors import UserError, check_count
 from ttjax.output import Output, user_cache
 from ttjax.picture import save, subplots
 from ttjax.recipe import Recipe
@@ -67,8 +67,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"--seeds: expected one or more different numbers, found {self.seeds}")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit: expected a whole number from 1 up, found {self.limit}")
+        if self.limit is not None:
+            check_count("--limit", self.limit)
         cores = len(os.sched_getaffinity(0))
         if not 1 <= self.jobs <= cores:
             raise UserError(f"--jobs: expected 1 to {cores}, the cores there are to use, found {self.jobs}")

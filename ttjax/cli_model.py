@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from ttjax.config import ModelConfig, equal_ranks, preset
-from ttjax.errors import UserError
+from ttjax.errors import UserError, check_count
 
 # Options that replace the ModelConfig field of the same name.
 _SAME_NAME = (
@@ -137,8 +137,8 @@ def _ranks(
         return None
     if one is not None and every is not None:
         raise UserError(f"expected --{one_name} or --{all_name}, found both: leave one out")
-    if one is not None and one < 1:
-        raise UserError(f"--{one_name}: expected a whole number from 1 up, found {one}")
+    if one is not None:
+        check_count(f"--{one_name}", one)
     name, ranks = (one_name, equal_ranks(one, n_cores)) if one is not None else (all_name, every or ())
     # No bond has a use for more than the model is wide, and a model of more may not fit the machine.
     if max(ranks, default=1) > width:

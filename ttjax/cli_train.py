@@ -16,7 +16,7 @@ from ttjax.checkpoint import check_same, read_checkpoint
 from ttjax.cli_model import ModelArgs
 from ttjax.contraction import checked_flow
 from ttjax.data import load_corpus
-from ttjax.errors import UserError
+from ttjax.errors import UserError, check_count
 from ttjax.output import Output, check_file, resolved
 from ttjax.picture import check_picture
 from ttjax.recipe import Recipe
@@ -130,11 +130,8 @@ class Train:
         if self.picture is not None:
             check_picture(self.picture, "--picture")
         for name in ("epochs", "schedule_epochs", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')}: expected a whole number from 1 up, found {value}"
-                )
+            if (value := getattr(self, name)) is not None:
+                check_count(f"--{name.replace('_', '-')}", value)
         for option, result in self._results():
             for name in ("checkpoint", "resume"):
                 path = getattr(self, name)

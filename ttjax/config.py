@@ -8,10 +8,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from math import inf, prod
-from numbers import Integral
 from typing import Literal
 
-from ttjax.errors import UserError
+from ttjax.errors import UserError, check_count
 
 Format = Literal["tt", "dense"]
 
@@ -141,8 +140,7 @@ def equal_ranks(rank: int, n_cores: int) -> tuple[int, ...]:
 
 
 def _positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ConfigError(f"{name}: expected a whole number from 1 up, found {value!r}")
+    check_count(name, value, error=ConfigError)
 
 
 def _factors(name: str, factors: tuple[int, ...], whole_name: str, whole: int) -> None:

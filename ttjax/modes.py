@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from math import inf, prod
-from numbers import Integral
 
-from ttjax.errors import UserError
+from ttjax.errors import UserError, check_count
 
 Modes = tuple[int, ...]
 
@@ -90,7 +89,7 @@ def check_bounds(rank: int | None, rel_error: float | None) -> None:
     """
     if rank is None and rel_error is None:
         raise UserError("from_dense: expected rank or rel_error, found neither: give at least one")
-    if rank is not None and (not isinstance(rank, Integral) or rank < 1):
-        raise UserError(f"rank: expected a whole number from 1 up, found {rank!r}")
+    if rank is not None:
+        check_count("rank", rank)
     if rel_error is not None and not 0 <= rel_error < inf:
         raise UserError(f"from_dense: expected a finite rel_error from 0 up, found {rel_error}")

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from ttjax.config import Format, ModelConfig
 from ttjax.contraction import Flow, checked_flow
-from ttjax.errors import UserError
+from ttjax.errors import UserError, check_count
 from ttjax.optimizers import ENDLESS, OPTIMIZERS, check_name, make_optimizer, make_schedule
 from ttjax.train import check_seed
 
@@ -64,8 +64,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_name("optimizer", self.optimizer, OPTIMIZERS)
-        if self.epochs < 1:
-            raise UserError(f"epochs: expected a whole number from 1 up, found {self.epochs}")
+        check_count("epochs", self.epochs)
         # Refuses what doesn't depend on the data: the name, the peak, the warm-up.
         make_schedule(self.schedule, self.peak("tt"), 1, self.epochs, self.rise())
         if not 0 <= self.word_dropout < 1:

@@ -7,6 +7,7 @@ import numpy as np
 from fpga_bridge.devices.host import check_timeout
 from ttjax import Batch, ModelConfig, UserError
 from ttjax.data import Corpus, build_vocabulary, config_for, encode
+from ttjax.errors import check_count
 from ttjax.train import check_seed
 
 
@@ -16,8 +17,7 @@ def check_run(steps: int, rate: float, seed: int, timeout: float) -> None:
     Raises:
         UserError: no step, a rate that float32 doesn't hold, a seed or a timeout out of range.
     """
-    if steps < 1:
-        raise UserError(f"--steps: expected a whole number from 1 up, found {steps}")
+    check_count("--steps", steps)
     if not abs(rate) <= float(np.finfo(np.float32).max):
         raise UserError(f"--rate: expected a number that float32 holds, found {rate:g}")
     check_seed(seed)

@@ -10,9 +10,9 @@ from fpga_bridge.devices.by_name import check_name, check_xclbin, open_device, s
 from fpga_bridge.devices.host import check_timeout
 from fpga_bridge.training import report
 from fpga_bridge.training.run import PER_CALL, JaxBeside, KernelTrainer, check_recipe
-from ttjax import UserError
 from ttjax.cli_train import Train
 from ttjax.data import load_corpus
+from ttjax.errors import check_count
 from ttjax.output import Output
 from ttjax.picture import check_results_folder
 from ttjax.training_run import Run
@@ -55,8 +55,7 @@ class KernelTrain(Train):
         check_name(self.device)
         check_xclbin(self.device, self.xclbin)
         check_timeout(self.timeout)
-        if self.per_call < 1:
-            raise UserError(f"--per-call: expected a whole number from 1 up, found {self.per_call}")
+        check_count("--per-call", self.per_call)
         if self.out is not None:
             check_results_folder(self.out)
         plan = self.plan()
