@@ -69,6 +69,19 @@ class Device(Protocol):
         ...
 
 
+HEAD_WORDS = 3  # of an example, before its tokens: length, intent, learning rate
+
+
+def example_words(config: ModelConfig) -> int:
+    """32-bit words of the kernel's record of one sentence: see ``encode_examples``."""
+    return HEAD_WORDS + 2 * config.seq_len
+
+
+def logits_per_example(config: ModelConfig) -> int:
+    """Numbers that INFER writes for one example."""
+    return config.n_intents + config.seq_len * config.n_slots
+
+
 def encode_examples(
     batch: Batch, rates: Float32[np.ndarray, " n"], config: ModelConfig
 ) -> UInt32[np.ndarray, "n words"]:

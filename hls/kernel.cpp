@@ -25,7 +25,7 @@ HASH:
 ///
 /// examples: n_examples records of kExampleWords words (STEP, INFER).
 /// image: the hash, then all banks of parameters (read by LOAD, written by STORE).
-/// results: a status, then for STEP three losses an example, for INFER kLogits numbers an example.
+/// results: a status, then for STEP kLosses losses an example, for INFER kLogits numbers an example.
 extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,
                               float* results
 #if TTFPGA_TAPS
@@ -70,7 +70,7 @@ extern "C" void ttfpga_kernel(uint32_t command, uint32_t n_examples, const uint3
 #pragma HLS ARRAY_PARTITION variable = sentence.order complete dim = 0
       read_sentence(examples, static_cast<int>(n) * kExampleWords, sentence);
       if (command == kStep) {
-        train_step(sentence, results, 1 + static_cast<int>(n) * 3, taps);
+        train_step(sentence, results, 1 + static_cast<int>(n) * kLosses, taps);
       } else {
         infer(sentence, results, 1 + static_cast<int>(n) * kLogits);
       }

@@ -35,7 +35,6 @@ enum Unit { kEngine, kNorm, kNonlinear, kUpdating, kUnits };
 constexpr int kLength = -1;
 /// Number of the array of an operand that is absent.
 constexpr int kNone = -1;
-constexpr int kOperands = 8;
 
 /// Where the elements of an operand lie: element (batch, row, col) at base + batch * `batch` + row * `row` +
 /// col of an array.

@@ -6,11 +6,11 @@
 
 namespace ttfpga {
 
-// One sentence as the host hands it over: length, intent, learning rate, tokens, slots.
-constexpr int kExampleWords = 3 + 2 * kTokens;
-constexpr int kLogits = kIntents + kTokens * kSlots;
+/// Numbers that a step results in: joint, intent and slot loss.
+constexpr int kLosses = static_cast<int>(sizeof(losses) / sizeof(losses[0]));
 
-/// Reads a sentence from `at` on, finds the digits of its tokens, and orders the tokens by each.
+/// Reads a sentence (length, intent, learning rate, tokens, slots) from `at` on, finds the digits of its
+/// tokens, and orders the tokens by each.
 inline void read_sentence(const uint32_t* words, int at, Sentence& sentence) {
   sentence.length = static_cast<int>(words[at]);
   sentence.intent = static_cast<int>(words[at + 1]);
@@ -20,8 +20,8 @@ inline void read_sentence(const uint32_t* words, int at, Sentence& sentence) {
 READ_TOKENS:
   for (int t = 0; t < kTokens; ++t) {
 #pragma HLS PIPELINE II = 2
-    int token = static_cast<int>(words[at + 3 + t]);
-    sentence.slots[t] = static_cast<int>(words[at + 3 + kTokens + t]);
+    int token = static_cast<int>(words[at + kHeadWords + t]);
+    sentence.slots[t] = static_cast<int>(words[at + kHeadWords + kTokens + t]);
   DIGITS:
     for (int k = kEmbedCores - 1; k >= 0; --k) {
 #pragma HLS UNROLL
@@ -93,7 +93,7 @@ STORE_HASH:
 inline void train_step(const Sentence& sentence, float* results, int at, const Taps& taps) {
   run_program(kInstructions, sentence, taps);
 STORE_LOSSES:
-  for (int i = 0; i < 3; ++i) results[at + i] = losses[i];
+  for (int i = 0; i < kLosses; ++i) results[at + i] = losses[i];
 }
 
 /// Logits of one sentence into results: kIntents, then kTokens * kSlots, with zeros at padding.

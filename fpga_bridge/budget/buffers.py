@@ -6,20 +6,23 @@ from one pass to the next.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import lru_cache
 
+from fpga_bridge.device import HEAD_WORDS
 from fpga_bridge.memory.banks import WORD_BITS, bank_shapes
 from fpga_bridge.memory.blocks import BankShape, BlockCount, total_blocks
 from fpga_bridge.memory.memory_map import MemoryMap
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
+from fpga_bridge.program.instructions import OPERANDS, Operand
 from fpga_bridge.program.make_program import make_program, sum_depth
 from fpga_bridge.program.manifest import make_manifest
+from fpga_bridge.program.schedule import UNITS
 from ttjax import ModelConfig
 
-# 32-bit words of an instruction, as hls/program.hpp has it: 12 numbers, what it waits for of each of 4 units,
-# and 8 operands of 5 numbers each.
-INSTRUCTION_WORDS = 12 + 4 + 8 * 5
-SENTENCE_WORDS = 3  # of a sentence, besides its tokens: length, intent, learning rate
+# 32-bit words of an instruction, as hls/program.hpp has it: 12 numbers, what it waits for of each unit,
+# and the numbers of its operands.
+INSTRUCTION_WORDS = 12 + len(UNITS) + OPERANDS * len(fields(Operand))
 
 
 def kernel_shapes(
@@ -54,7 +57,7 @@ def buffer_shapes(config: ModelConfig, accelerator: Accelerator = DEFAULT) -> li
     parts = max(a.tile_rows, a.tile_lanes // columns_a_part + 1)
     chunks = -(-config.d_model // a.norm_lanes)
     # Of each token its slot, and of each core its digit and its place in the digits' order.
-    sentence = SENTENCE_WORDS + tokens * (1 + 2 * len(config.vocab_modes))
+    sentence = HEAD_WORDS + tokens * (1 + 2 * len(config.vocab_modes))
     return [
         _registers("engine_tiles", 2 * a.macs),
         # One set of sums grows while the other leaves.

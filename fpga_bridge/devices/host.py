@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float32, UInt32
 from numpy.typing import ArrayLike
 
-from fpga_bridge.device import Device, StepResult, Trace, encode_examples, stacked
+from fpga_bridge.device import Device, StepResult, Trace, encode_examples, logits_per_example, stacked
 from fpga_bridge.kernel.header import kernel_hash
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
 from fpga_bridge.program.manifest import LOSSES, Manifest, TracePoint, make_manifest
 from ttjax import Batch, Logits, ModelConfig, Params, UserError, flatten
 
 LOAD, STEP, INFER, STORE = range(4)
-LOSSES_PER_EXAMPLE = 3
+LOSSES_PER_EXAMPLE = len(LOSSES)
 DONE, WRONG_HASH, UNKNOWN_COMMAND = 0.0, 1.0, 2.0
 _STATUS = {
     WRONG_HASH: "the image was packed for another kernel",
@@ -179,11 +179,6 @@ def check_status(status: float) -> None:
     if status != DONE:
         reason = _STATUS.get(status, f"unknown status {status}")
         raise KernelRefusal(f"the kernel refused: {reason}; load it for this configuration")
-
-
-def logits_per_example(config: ModelConfig) -> int:
-    """Numbers that INFER writes for one example."""
-    return config.n_intents + config.seq_len * config.n_slots
 
 
 def logits_without_padding(logits: Logits, length: ArrayLike) -> Logits:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from fpga_bridge.device import StepResult, Trace
+from fpga_bridge.device import StepResult, Trace, example_words, logits_per_example
 from fpga_bridge.devices.host import (
     LOAD,
     LOSSES_PER_EXAMPLE,
@@ -24,7 +24,6 @@ from fpga_bridge.devices.host import (
     KernelRefusal,
     check_status,
     check_timeout,
-    logits_per_example,
 )
 from fpga_bridge.devices.xrt_buffers import ERASED, Buffer
 from fpga_bridge.devices.xrt_errors import (
@@ -108,12 +107,11 @@ class XrtDevice(KernelDevice):
         self._device, self._kernel, self.taps = card.device, card.kernel, card.taps
         self._arguments = arguments(self.taps)
         self._scalars = [self._argument(name)[0] for name in ("command", "n_examples")]
-        words_of_example = 3 + 2 * config.seq_len
         n_results = 1 + examples_per_run * max(LOSSES_PER_EXAMPLE, logits_per_example(config))
         self._image = self._buffer("image", self.manifest.layout.image_words)
         self._slots = []
         for _ in range(_SLOTS):
-            examples = self._buffer("examples", examples_per_run * words_of_example)
+            examples = self._buffer("examples", examples_per_run * example_words(config))
             results = self._buffer("results", n_results)
             self._slots.append(_Slot(examples, results, self._new_run(examples, results)))
         self._offer_hash()

@@ -13,18 +13,18 @@ from itertools import accumulate
 import numpy as np
 from jaxtyping import UInt32
 
+from fpga_bridge.device import HEAD_WORDS, example_words, logits_per_example
 from fpga_bridge.kernel.operators import OPERATORS
 from fpga_bridge.memory.banks import SLOT_MEMORIES, WORD_BITS, bank_shapes
 from fpga_bridge.memory.layout import HASH_WORDS, pitch_of
 from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
-from fpga_bridge.program.instructions import NONE, Instruction, Operand, Program
+from fpga_bridge.program.instructions import NONE, OPERANDS, Instruction, Operand, Program
 from fpga_bridge.program.make_program import make_program, sum_depth
 from fpga_bridge.program.manifest import Manifest
 from fpga_bridge.program.schedule import UNITS, unit_of
 
 HEADER_NAME = "ttfpga_config.hpp"
-OPERANDS = 8  # of an instruction, as hls/program.hpp has it
 
 
 def header(manifest: Manifest, accelerator: Accelerator = DEFAULT, program: Program | None = None) -> str:
@@ -105,6 +105,7 @@ def _content(manifest: Manifest, accelerator: Accelerator, program: Program) -> 
         _int("kTraceWords", manifest.words),
         "",
         "// The program, as initialisers of Instruction (program.hpp); the forward pass first.",
+        _int("kOperands", OPERANDS),
         _int("kInstructions", len(program.instructions)),
         _int("kForwardInstructions", program.forward),
         "#define TTFPGA_PROGRAM \\",
@@ -137,6 +138,10 @@ def _dimensions(memory: MemoryMap) -> Iterator[str]:
     yield _int("kTokens", config.seq_len)
     yield _int("kIntents", config.n_intents)
     yield _int("kSlots", config.n_slots)
+    yield "// Words of an example, and those before its tokens; numbers of an inference."
+    yield _int("kExampleWords", example_words(config))
+    yield _int("kHeadWords", HEAD_WORDS)
+    yield _int("kLogits", logits_per_example(config))
     pool, slot_logits = memory.place("slot_logits")
     yield f"// Where INFER finds the slots' logits, in {pool}, and how far their rows lie apart."
     yield _int("kSlotLogits", slot_logits)

@@ -37,6 +37,9 @@ class Op(IntEnum):
     CLEAR = 16
 
 
+# Of an instruction, those that are absent included.
+OPERANDS = 8
+
 ENGINE = (Op.TO_WIDE, Op.TO_NARROW, Op.TO_TILE)
 TRACE_ONLY = (Op.TAP, Op.CLEAR)
 

@@ -170,6 +170,10 @@ def constants(config: ModelConfig) -> dict[str, str]:
         "kTokens": config.seq_len,
         "kIntents": config.n_intents,
         "kSlots": config.n_slots,
+        # Length, intent and rate, then tokens and slots.
+        "kExampleWords": 3 + 2 * config.seq_len,
+        "kHeadWords": 3,
+        "kLogits": config.n_intents + config.seq_len * config.n_slots,
         "kSlotLogits": memory.place("slot_logits")[1],
         "kSlotPitch": pitch_of(config.n_slots),
         "kNormWidth": config.d_model,

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fpga_bridge.device import encode_examples
+from fpga_bridge.device import encode_examples, logits_per_example
 from fpga_bridge.devices.csim import INFER, STEP, STORE, CsimDevice
-from fpga_bridge.devices.host import logits_per_example
 from fpga_bridge.kernel.build import build_kernel, kernel_sources
 from fpga_bridge.kernel.interface import HBM_BANK_BYTES
 from fpga_bridge.simulated_u50 import simulated_xclbin

@@ -15,6 +15,7 @@ constexpr int kNormWidth = 44;
 constexpr int kMaxRows = 27;
 constexpr int kEmbedCores = 2;
 constexpr int kVocabModes[] = {5, 5};
+constexpr int kOperands = 8;
 
 constexpr int kTileRows = 4;
 constexpr int kTileLanes = 8;

@@ -16,7 +16,7 @@ import numpy as np
 
 from fpga_bridge.kernel.build import find_compiler, kernel_folder
 from fpga_bridge.kernel.header import HEADER_NAME
-from fpga_bridge.program.instructions import NONE, Instruction, Operand
+from fpga_bridge.program.instructions import NONE, OPERANDS, Instruction, Operand
 
 HERE = Path(__file__).parent
 # As mock_config.hpp has them.
@@ -34,7 +34,6 @@ FIELDS = (
     *("op", "rows", "cols", "stream", "batches", "interval"),
     *("load", "load_interval", "flags", "order"),
 )
-OPERANDS = 8
 
 
 @dataclass(frozen=True)
