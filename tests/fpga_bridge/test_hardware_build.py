@@ -89,6 +89,6 @@ def build_untapped(config: ModelConfig, folder: Path, more: tuple[str, ...]) -> 
         "  _mm_setcsr(mode);\n}\n"
     )
     flags = [flag for flag in build.FLAGS if "TTFPGA_TAPS" not in flag]
-    command = [find_compiler(), *flags, *more, *build.WARNINGS, str(shim), "-o", str(folder / "untapped.so")]
-    subprocess.run(command, check=True)
+    flags += [*more, *build.WARNINGS, f"-I{folder}"]
+    subprocess.run([find_compiler(), *flags, str(shim), "-o", str(folder / "untapped.so")], check=True)
     return ctypes.CDLL(str(folder / "untapped.so"))
