@@ -7,6 +7,9 @@
 #include "norm.hpp"
 #include "taps.hpp"
 #include "update.hpp"
+#ifndef __SYNTHESIS__
+#include "csim/interruption.hpp"
+#endif
 
 namespace ttfpga {
 
@@ -56,11 +59,12 @@ inline void count_iteration() {
 #pragma HLS INLINE
 #ifndef __SYNTHESIS__
   executed_cycles += kInterval;
+  stop_if_interrupted();
 #endif
   TTFPGA_GUARD(iteration++);
 }
 
-/// Notes whose work it is, should an access leave its array.
+/// Notes whose work it is, should an access leave its array or the work not end.
 inline void work_on(int i) {
 #pragma HLS INLINE
 #ifndef __SYNTHESIS__

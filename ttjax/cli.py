@@ -86,8 +86,9 @@ def exit_status(command: Callable[[], int], *, own_process: bool = False) -> int
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        # With what was at work, where that is worth knowing.
+        print(": ".join(["interrupted", *map(str, interruption.args)]), file=sys.stderr)
         if own_process:
             # XLA, stopped amid a compilation, can crash while the interpreter takes it down.
             with suppress(OSError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import signal
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +72,16 @@ class CsimDevice(KernelDevice):
         results = np.empty(1, np.float32) if results is None else results
         n = 0 if examples is None else len(examples)
         pointers = (_pointer(array) for array in (examples, image, results, trace, overrides))
-        self._library.ttfpga_csim_run(command, n, *pointers)
-        self._check_error()
+        library = self._library
+        run = library.ttfpga_csim_run_interruptible if _interruptible() else library.ttfpga_csim_run
+        try:
+            run(command, n, *pointers)
+            self._check_error()
+        except KeyboardInterrupt:
+            if library.ttfpga_csim_error() != b"interrupted":
+                raise
+            number = library.ttfpga_csim_instruction()
+            raise KeyboardInterrupt(f"the kernel was at instruction {number} ({self._at_work()})") from None
         check_status(float(results[0]))
 
     def _check_error(self) -> None:
@@ -79,13 +89,16 @@ class CsimDevice(KernelDevice):
         error = self._library.ttfpga_csim_error()
         if error is None:
             return
-        job = make_program(self.manifest, self._accelerator).instructions[
-            self._library.ttfpga_csim_instruction()
-        ]
         raise UserError(
-            f"the kernel left an array: {error.decode()} ({job.op.name} of {' '.join(job.stage)}); look at"
-            " the last change to hls/ (`make test` runs the kernel under sanitizers)"
+            f"the kernel left an array: {error.decode()} ({self._at_work()}); look at the last change to hls/"
+            " (`make test` runs the kernel under sanitizers)"
         )
+
+    def _at_work(self) -> str:
+        """Operation and stage of the instruction at which the last command stopped."""
+        program = make_program(self.manifest, self._accelerator)
+        job = program.instructions[self._library.ttfpga_csim_instruction()]
+        return f"{job.op.name} of {' '.join(job.stage)}"
 
     def _check_hash(self, library: Path) -> None:
         found = np.ctypeslib.as_array(self._library.ttfpga_csim_hash(), (HASH_WORDS,))
@@ -114,7 +127,7 @@ def _load(library: Path) -> ctypes.CDLL:
             loaded.ttfpga_csim_hash.restype = ctypes.POINTER(ctypes.c_uint32)
             loaded.ttfpga_csim_trips.restype = ctypes.POINTER(ctypes.c_uint64)
             loaded.ttfpga_csim_cycles.restype = ctypes.c_uint64
-            loaded.ttfpga_csim_run.restype = None
+            commands = (loaded.ttfpga_csim_run, loaded.ttfpga_csim_run_interruptible)
             loaded.ttfpga_csim_error.restype = ctypes.c_char_p
             loaded.ttfpga_csim_instruction.restype = ctypes.c_int32
         except (OSError, AttributeError) as error:
@@ -122,8 +135,16 @@ def _load(library: Path) -> ctypes.CDLL:
                 f"{library} is not a simulation kernel of this version: {error}; build one with"
                 " `fpga-bridge build`"
             ) from None
-    loaded.ttfpga_csim_run.argtypes = [ctypes.c_uint32] * 2 + [ctypes.c_void_p] * 5
+    for run in commands:
+        run.restype = None
+        run.argtypes = [ctypes.c_uint32] * 2 + [ctypes.c_void_p] * 5
     return loaded
+
+
+def _interruptible() -> bool:
+    """Whether Ctrl-C raises KeyboardInterrupt in this thread; a handler of someone's own may go on."""
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return raises and threading.current_thread() is threading.main_thread()
 
 
 def _pointer(array: np.ndarray | None) -> int | None:

@@ -3,6 +3,7 @@
 
 // One translation unit: the kernel's on-chip arrays are its own.
 #include "../kernel.cpp"
+#include "interruption.hpp"
 
 #include <cstdio>
 #include <exception>
@@ -81,7 +82,8 @@ uint64_t ttfpga_csim_cycles() { return ttfpga::executed_cycles; }
 const ttfpga::Pipeline* ttfpga_csim_pipelines() { return kPipelines; }
 uint32_t ttfpga_csim_pipeline_count() { return sizeof(kPipelines) / sizeof(kPipelines[0]); }
 
-/// Why the last command stopped amid its work: an access outside an array. Null if it came to its end.
+/// Why the last command stopped amid its work: an access outside an array, or an interruption. Null if it came
+/// to its end.
 const char* ttfpga_csim_error() { return stopped[0] ? stopped : nullptr; }
 
 /// The instruction at which it stopped.
@@ -98,6 +100,14 @@ void ttfpga_csim_run(uint32_t command, uint32_t n_examples, const uint32_t* exam
     // The callers are C.
     std::snprintf(stopped, sizeof(stopped), "%s", error.what());
   }
+}
+
+/// The same for the thread that handles Python's signals, which it does not before this returns.
+void ttfpga_csim_run_interruptible(uint32_t command, uint32_t n_examples, const uint32_t* examples,
+                                   uint32_t* image, float* results, float* trace_out,
+                                   const uint32_t* overrides) {
+  const ttfpga::StopAtInterrupt stop;
+  ttfpga_csim_run(command, n_examples, examples, image, results, trace_out, overrides);
 }
 }
 #pragma GCC visibility pop
