@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fpga_bridge.kernel.header import HEADER_NAME, header
@@ -21,7 +22,8 @@ from ttjax.output import replace_file, user_cache
 
 # No contraction into fused multiply-adds and no value-changing optimisation: the bits are IEEE's own, at
 # any level and vector width. Hidden symbols: kernels in one process must not share any, and g++ marks what is
-# static in an inline function as unique in the process.
+# static in an inline function as unique in the process. What is declared and not defined is refused here,
+# not when the library is loaded.
 FLAGS = (
     "-std=c++14",
     "-O3",
@@ -30,9 +32,14 @@ FLAGS = (
     "-fPIC",
     "-shared",
     "-fvisibility=hidden",
+    "-Wl,-z,defs",
     "-DTTFPGA_TAPS=1",
 )
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-label")
+# In a compiler's words (FILE:LINE:COLUMN: error: ...) or a linker's, whose places are the object's.
+ERROR = re.compile(r"(?:^|.*: )(?:fatal )?error: .*|(?:undefined reference|multiple definition) .*")
+SUMMARY = re.compile(r"collect2: error|.*linker command failed")
+SHOWN_ERRORS = 3
 
 
 def kernel_folder() -> Path:
@@ -85,8 +92,8 @@ def build_kernel(
     library is written atomically.
 
     Raises:
-        UserError: there is no compiler, it refuses the sources (its first error is quoted) or writes nothing,
-            or the cache can't be written.
+        UserError: there is no compiler, it refuses the sources (its first errors are quoted) or writes
+            nothing, or the cache can't be written.
     """
     compiler = find_compiler()
     files = {HEADER_NAME: header(manifest, accelerator), **(sources or kernel_sources())}
@@ -97,21 +104,14 @@ def build_kernel(
     if library.is_file():
         return library
     with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
-        write_sources(files, Path(scratch))
+        # The compiler names a source as it lies in a checkout, and what is generated as such.
+        folders = {name: "generated" if name == HEADER_NAME else "hls" for name in files}
+        write_sources({f"{folders[name]}/{name}": text for name, text in files.items()}, Path(scratch))
         built = Path(scratch, "kernel.so")
-        command = [
-            compiler,
-            *FLAGS,
-            *WARNINGS,
-            f"-I{scratch}",
-            "csim/csim.cpp",
-            "-o",
-            str(built),
-        ]
-        result = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+        command = [compiler, *FLAGS, *WARNINGS, "-Ihls", "-Igenerated", "hls/csim/csim.cpp", "-o", str(built)]
+        result = run_compiler(command, scratch)
         if result.returncode:
-            errors = [line for line in result.stderr.splitlines() if "error" in line]
-            raise UserError(f"{compiler} does not compile the kernel: {(errors or ['no message'])[0]}")
+            raise UserError(f"{compiler} does not compile the kernel: {first_errors(result.stderr)}")
         content = read_built(built, compiler, "the kernel")
         try:
             write_atomically(content, library)
@@ -129,6 +129,23 @@ def write_sources(files: Mapping[str, str], folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def run_compiler(command: Sequence[str], folder: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs a compiler in a folder; it speaks English, which its errors are known by."""
+    english = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(command, cwd=folder, env=english, capture_output=True, text=True, check=False)
+
+
+def first_errors(messages: str) -> str:
+    """The first errors among what a compiler or linker has said, in one line, and how many more there are."""
+    said = messages.splitlines()
+    found = [match[0] for match in map(ERROR.search, said) if match]
+    # A linker's last word only says that there were errors; and it repeats itself at each use of a function.
+    errors = list(dict.fromkeys(line for line in found if not SUMMARY.match(line))) or said
+    more = len(errors) - SHOWN_ERRORS
+    shown = "; ".join(errors[:SHOWN_ERRORS]) or "no message"
+    return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def read_built(built: Path, compiler: str, what: str) -> bytes:

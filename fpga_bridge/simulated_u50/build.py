@@ -11,7 +11,6 @@ import importlib
 import importlib.machinery
 import importlib.util
 import os
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -21,7 +20,14 @@ from pathlib import Path
 from types import ModuleType
 
 from fpga_bridge.device import MissingXrt
-from fpga_bridge.kernel.build import build_kernel, cache_folder, find_compiler, read_built
+from fpga_bridge.kernel.build import (
+    build_kernel,
+    cache_folder,
+    find_compiler,
+    first_errors,
+    read_built,
+    run_compiler,
+)
 from fpga_bridge.kernel.interface import CLOCK_MHZ, HBM_BANK_BYTES, HBM_BANKS, PLATFORM, SHELL
 from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.simulated_u50.xclbin import write_xclbin
@@ -195,11 +201,8 @@ def _compile(what: str, arguments: Sequence[str], target: Path) -> None:
 
 def _run(what: str, command: Sequence[str], folder: str) -> None:
     try:
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        result = run_compiler(command, folder)
     except OSError as error:
         raise UserError(f"can't build the simulated U50: {command[0]}: {error.strerror}") from None
     if result.returncode:
-        errors = [
-            line for line in result.stderr.splitlines() if "error" in line
-        ] or result.stderr.splitlines()
-        raise UserError(f"{command[0]} can't build {what}: {(errors or ['no message'])[0]}; {INSTALL}")
+        raise UserError(f"{command[0]} can't build {what}: {first_errors(result.stderr)}; {INSTALL}")

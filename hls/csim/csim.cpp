@@ -2,7 +2,7 @@
 // of AMD's floating-point operators, which flush denormal numbers to zero (PG060).
 
 // One translation unit: the kernel's on-chip arrays are its own.
-#include "../kernel.cpp"
+#include "kernel.cpp"
 #include "interruption.hpp"
 
 #include <cstdio>

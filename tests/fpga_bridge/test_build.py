@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -20,7 +21,7 @@ from fpga_bridge.kernel.build import (
     kernel_sources,
     write_atomically,
 )
-from fpga_bridge.kernel.header import HEADER_NAME
+from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
 from ttjax import UserError
@@ -160,14 +161,68 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
 
 
-def test_a_source_that_does_not_compile_is_one_line_with_the_compilers_first_error(cache: Path) -> None:
+def refusal(cache: Path, **more: str) -> str:
+    """The one line that a kernel is refused with, of which nothing is kept; text is added to some sources."""
     sources = kernel_sources()
-    broken = {**sources, "norm.hpp": sources["norm.hpp"] + "\nint broken( {\nint broken2( {\n"}
+    broken = {**sources, **{name: sources[name] + text for name, text in more.items()}}
     with pytest.raises(UserError) as caught:
         build_kernel(MANIFEST, broken)
     [line] = str(caught.value).splitlines()
-    assert "does not compile the kernel" in line and "norm.hpp" in line and "error" in line
     assert built(cache) == []
+    return line
+
+
+@pytest.mark.parametrize(("errors", "rest"), [(1, ""), (3, ""), (5, "; and 2 more")])
+def test_a_source_that_does_not_compile_is_one_line_with_the_first_errors(
+    cache: Path, errors: int, rest: str
+) -> None:
+    """By their places in the checkout, however the sources include each other."""
+    first = kernel_sources()["norm.hpp"].count("\n") + 1
+    line = refusal(cache, **{"norm.hpp": "".join(f"int number_{n} = lost_{n};\n" for n in range(errors))})
+    shown = [
+        f"hls/norm.hpp:{first + n}:16: error: 'lost_{n}' was not declared in this scope"
+        for n in range(min(errors, 3))
+    ]
+    assert line == f"{find_compiler()} does not compile the kernel: {'; '.join(shown)}{rest}"
+
+
+@pytest.mark.parametrize("name", ["csim/numbered_arrays.hpp", "csim/csim.cpp"])
+def test_an_error_of_what_only_simulation_compiles_is_found_below_hls_too(cache: Path, name: str) -> None:
+    assert re.search(
+        rf"kernel: hls/{name}:\d+:13: error: 'lost' ", refusal(cache, **{name: "int taken = lost;\n"})
+    )
+
+
+def test_an_error_in_the_generated_header_is_not_looked_for_in_hls(cache: Path) -> None:
+    text = header(MANIFEST) + "int number = lost;\n"
+    with pytest.raises(
+        UserError, match=rf"kernel: generated/{HEADER_NAME}:\d+:14: error: 'lost' was not [^;]*$"
+    ):
+        build_kernel(MANIFEST, {**kernel_sources(), HEADER_NAME: text})
+    assert built(cache) == []
+
+
+def test_a_function_that_is_nowhere_defined_is_refused_by_name_and_not_kept(cache: Path) -> None:
+    """However often it is used; the library could not be loaded."""
+    uses = "namespace ttfpga {\nfloat lost(int);\n" + "".join(
+        f"float number_{n}() {{ return lost({n}); }}\n" for n in range(3)
+    )
+    line = refusal(cache, **{"update.hpp": uses + "}\n"})
+    assert re.fullmatch(
+        r"\S+ does not compile the kernel: undefined reference to `ttfpga::lost\(int\)'", line
+    )
+
+
+def test_a_compiler_is_asked_for_english_by_which_its_errors_are_known(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever languages this machine has: the compiler is one that says what it was asked for."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\necho "in $LC_ALL: error: none" >&2\n[ "$3" = -E ]\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("CXX", str(compiler))
+    assert refusal(cache) == f"{compiler} does not compile the kernel: in C: error: none"
 
 
 def test_a_warning_is_an_error(cache: Path) -> None:
