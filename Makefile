@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 XRT := $(VENV)/.installed-xrt
 
-.PHONY: help cosim faults experiments test lint unit slow test-memory test-xrt cosim-xrt clean compiler yosys runtime
+.PHONY: help cosim faults experiments test lint unit slow test-memory test-xrt cosim-xrt clean compiler yosys runtime own
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,7 +91,13 @@ runtime: | $(BIN)/python
 	  echo "make: no XRT found, and it could not be installed here;" \
 	    "as root: apt-get install libxrt1 libxrt-dev uuid-dev (Debian)" >&2; }
 
-$(BIN)/python:
+# Another checkout's environment runs that one's code, until pip puts this one's in its place: for both.
+own:
+	@test ! -L $(VENV) || { \
+	  echo "make: $(VENV) must be this checkout's own, and is a link to $$(readlink -f $(VENV) || readlink $(VENV));" \
+	    "remove the link (rm $(VENV)) and run make again, which makes an environment here" >&2; exit 1; }
+
+$(BIN)/python: | own
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "make: Python 3.11 or later is needed, and $(PYTHON) is" \
 	    "$$($(PYTHON) --version 2>/dev/null || echo missing); name another: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -109,14 +115,14 @@ define install
 @touch $@
 endef
 
-$(INSTALLED): pyproject.toml | $(BIN)/python
+$(INSTALLED): pyproject.toml | own $(BIN)/python
 	$(call install,.)
 
-$(DEV): pyproject.toml | $(BIN)/python
+$(DEV): pyproject.toml | own $(BIN)/python
 	$(call install,.[test$(comma)dev])
 	@touch $(INSTALLED)
 
-$(XRT): pyproject.toml | $(BIN)/python
+$(XRT): pyproject.toml | own $(BIN)/python
 	$(call install,.[xrt])
 	@touch $(INSTALLED)
 
