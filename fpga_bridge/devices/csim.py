@@ -97,8 +97,7 @@ class CsimDevice(KernelDevice):
     def _at_work(self) -> str:
         """Operation and stage of the instruction at which the last command stopped."""
         program = make_program(self.manifest, self._accelerator)
-        job = program.instructions[self._library.ttfpga_csim_instruction()]
-        return f"{job.op.name} of {' '.join(job.stage)}"
+        return program.instructions[self._library.ttfpga_csim_instruction()].label
 
     def _check_hash(self, library: Path) -> None:
         found = np.ctypeslib.as_array(self._library.ttfpga_csim_hash(), (HASH_WORDS,))
