@@ -15,9 +15,8 @@ from rich.table import Table
 from fpga_bridge.agreement.criterion import Comparison
 from fpga_bridge.agreement.lockstep import Report
 from fpga_bridge.device import Trace
-from fpga_bridge.kernel.build import write_atomically
 from ttjax import UserError
-from ttjax.output import check_file, check_writable, json_number, resolved
+from ttjax.output import check_file, check_writable, json_number, replace_file, resolved
 
 # A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
 # zero in exact arithmetic, and so such a bias never leaves its start but by noise.
@@ -152,7 +151,7 @@ def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
     # Names of arrays alone: NumPy 2.0 keeps any other keyword as an array too.
     np.savez_compressed(content, **cast(Any, arrays))
     try:
-        write_atomically(content.getvalue(), target)
+        replace_file(target, content.getvalue(), make_folder=True)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}; choose another with --keep") from None
 

@@ -114,7 +114,7 @@ def build_kernel(
             raise UserError(f"{compiler} does not compile the kernel: {first_errors(result.stderr)}")
         content = read_built(built, compiler, "the kernel")
         try:
-            write_atomically(content, library)
+            replace_file(library, content, make_folder=True)
         except OSError as error:
             raise UserError(
                 f"can't keep the kernel in {cache_folder()}: {error.strerror}; name another cache in"
@@ -160,12 +160,6 @@ def read_built(built: Path, compiler: str, what: str) -> bytes:
         raise UserError(
             f"{compiler} ended without an error but did not write {what}: name another compiler in $CXX"
         ) from None
-
-
-def write_atomically(content: bytes, target: Path) -> None:
-    """Writes a file so that it is there whole or not at all; makes its folder."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(target, content)
 
 
 def _target(compiler: str) -> bytes:

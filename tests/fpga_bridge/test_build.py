@@ -19,12 +19,12 @@ from fpga_bridge.kernel.build import (
     find_compiler,
     kernel_folder,
     kernel_sources,
-    write_atomically,
 )
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY
 from ttjax import UserError
+from ttjax.output import replace_file
 
 MANIFEST = make_manifest(TINY)
 
@@ -134,12 +134,12 @@ def test_builds_at_the_same_time_leave_one_whole_library(cache: Path) -> None:
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     target = tmp_path / "folder" / "file"
     contents = [bytes([letter]) * 3_000_000 for letter in b"abc"]
-    write_atomically(contents[0], target)
+    replace_file(target, contents[0], make_folder=True)
     done = threading.Event()
 
     def write() -> None:
         for n in range(60):
-            write_atomically(contents[n % 3], target)
+            replace_file(target, contents[n % 3])
         done.set()
 
     writer = threading.Thread(target=write)
@@ -157,7 +157,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(OSError, match="taken"):
-        write_atomically(b"content", tmp_path / "taken")
+        replace_file(tmp_path / "taken", b"content")
     assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
 
 
