@@ -118,7 +118,17 @@ def test_the_kernel_compiles_without_a_warning(name: str, taps: int, tmp_path: P
     for file, text in {**kernel_sources(), HEADER_NAME: header(make_manifest(CONFIGS[name]))}.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
-    flags = ["-std=c++14", "-O1", f"-DTTFPGA_TAPS={taps}", *WARNINGS, *NOT_OURS, "-c", "-o", "kernel.o"]
+    flags = [
+        "-std=c++14",
+        "-O1",
+        f"-DTTFPGA_TAPS={taps}",
+        *WARNINGS,
+        *NOT_OURS,
+        "-I.",
+        "-c",
+        "-o",
+        "kernel.o",
+    ]
     command = [find_compiler(), *flags, "kernel.cpp"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
