@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from fpga_bridge.agreement.compare import relative_distance
 from fpga_bridge.agreement.criterion import Comparison, Criterion, compare_step, excess_of
+from fpga_bridge.agreement.kept import INPUT, StepInput
 from fpga_bridge.device import Device, Trace
 from fpga_bridge.devices.host import KernelDevice, visible_points
 from fpga_bridge.devices.reference import JaxDevice
@@ -136,19 +137,13 @@ def cosimulate(
             report.moved.setdefault(name, step)
         if not report.failing and not all(c.agree for c in compared):
             report.failing = {"device": actual, "jax": expected, "truth": exact}
-            report.failing["input"] = _inputs(state, sentence, rate)
+            report.failing[INPUT] = StepInput(state, sentence, float(rate)).arrays()
             if report.first_divergence is not None and isinstance(device, KernelDevice):
                 found = makers(device.manifest)[report.first_divergence.name]
                 report.made_by = tuple(job.label for job in found)
         progress()
     _run_untraced(device, params, batch, rates, report)
     return report
-
-
-def _inputs(params: Params, sentence: Batch, rate: np.floating) -> Trace:
-    """All that a step starts from, by name, to run it once more."""
-    ids = {name: np.asarray(field) for name, field in sentence._asdict().items()}
-    return {**flatten(params), **ids, "rate": np.asarray(rate)}
 
 
 def _inputs_of_all_stages(trace: Trace) -> Trace:

@@ -1,22 +1,17 @@
-"""What a co-simulation tells its reader: the table of stages, the first divergence, the JSON, the arrays."""
+"""What a co-simulation tells its reader: the table of stages, the first divergence, the JSON."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from rich import box
 from rich.table import Table
 
 from fpga_bridge.agreement.criterion import Comparison
 from fpga_bridge.agreement.lockstep import Report
-from fpga_bridge.device import Trace
-from ttjax import UserError
-from ttjax.output import check_file, check_writable, json_number, replace_file, resolved
+from ttjax.output import json_number
 
 # A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
 # zero in exact arithmetic, and so such a bias never leaves its start but by noise.
@@ -123,37 +118,6 @@ def to_json(report: Report) -> dict[str, Any]:
         "losses": [{"device": json_number(device), "jax": json_number(jax)} for device, jax in report.losses],
         "points": [asdict(c) for c in report.comparisons],
     }
-
-
-def check_keep(path: Path) -> Path:
-    """The path behind links, after checking that ``keep_arrays`` can write there; makes no folder.
-
-    Raises:
-        UserError: something other than a file is there, or its folder can't be written to or made.
-    """
-    target = resolved(path)
-    if target.exists():
-        return check_file(path)
-    nearest = next(folder for folder in target.parents if folder.exists())
-    check_writable(nearest / target.name, str(path))
-    return target
-
-
-def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
-    """Writes the arrays of a failing step as .npz, named SIDE/NAME: of device, jax and truth, and the input.
-
-    Raises:
-        UserError: the file can't be written.
-    """
-    target = check_keep(path)
-    arrays = {f"{side}/{name}": array for side, trace in failing.items() for name, array in trace.items()}
-    content = io.BytesIO()
-    # Names of arrays alone: NumPy 2.0 keeps any other keyword as an array too.
-    np.savez_compressed(content, **cast(Any, arrays))
-    try:
-        replace_file(target, content.getvalue(), make_folder=True)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}; choose another with --keep") from None
 
 
 def _by_stage(comparisons: Iterable[Comparison]) -> dict[str, list[Comparison]]:

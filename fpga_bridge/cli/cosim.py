@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import jax
 import numpy as np
 import tyro
+from jaxtyping import Float32
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from fpga_bridge.agreement.criterion import Criterion
+from fpga_bridge.agreement.kept import check_keep, keep_arrays, read_input
 from fpga_bridge.agreement.lockstep import Mode, Report, cosimulate
-from fpga_bridge.agreement.report import check_keep, keep_arrays, stage_table, summary, to_json
+from fpga_bridge.agreement.report import stage_table, summary, to_json
 from fpga_bridge.cli.steps import check_run, draw_sentences
 from fpga_bridge.devices.by_name import Opened, check_name, check_xclbin, open_csim, open_device, sensors_of
 from fpga_bridge.kernel.faults import find_fault
-from ttjax import ModelConfig, UserError, init_params
+from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
-from ttjax.data import Corpus, load_corpus
+from ttjax.data import load_corpus
 from ttjax.output import Output
 
 KEEP = Path("cosim-divergence.npz")
@@ -35,6 +37,7 @@ class Cosim:
     Examples: fpga-bridge cosim --preset enc2 --steps 20
               fpga-bridge cosim --preset tiny --mode isolated --json report.json
               fpga-bridge cosim --preset tiny --fault dropped_mask
+              fpga-bridge cosim --preset tiny --replay cosim-divergence.npz
               fpga-bridge cosim --preset enc2 --device xrt:0
     """
 
@@ -66,6 +69,10 @@ class Cosim:
     """Seconds that one run on a card may take."""
     keep: Path = KEEP
     """Where the arrays of both sides go if a step disagrees."""
+    replay: Path | None = None
+    """Run the one step again whose arrays were kept in that file, in place of sentences and parameters of
+    --data, --steps, --rate and --seed. The model's options must be those of that run. What earlier steps
+    had left in other memories of the chip is not in the file."""
     json: str | None = None
     """File for the report as JSON; - for standard output."""
 
@@ -88,9 +95,7 @@ class Cosim:
         if fault is not None or self.keep != KEEP:
             check_keep(self.keep)
         check_run(self.steps, self.rate, self.seed, self.timeout)
-        start = self.model.config()
-        corpus = load_corpus(self.data, notify=out.say)
-        config, batch = draw_sentences(corpus, start, self.steps, self.seed)
+        config, params, batch, rates, origin = self._given(out)
         out.say(self.model.line(config))
         with out.console.status("building the kernel"):
             if fault is not None or self.kernel is not None:
@@ -100,12 +105,12 @@ class Cosim:
         out.say(f"device: {opened.label}" + ("" if opened.device.taps else ", built without taps"))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with out.progress(*columns) as progress:
-            task = progress.add_task(f"{self.mode} steps", total=self.steps)
+            task = progress.add_task(f"{self.mode} steps", total=len(rates))
             report = cosimulate(
                 opened.device,
-                init_params(jax.random.key(self.seed), config),
+                params,
                 batch,
-                np.full(self.steps, self.rate, np.float32),
+                rates,
                 mode=cast(Mode, self.mode),
                 criterion=criterion,
                 progress=lambda: progress.advance(task),
@@ -113,7 +118,7 @@ class Cosim:
         out.console.print(stage_table(report))
         for line in summary(report, opened.label):
             out.say(line)
-        out.write_json(self._json(report, config, corpus, opened))
+        out.write_json(self._json(report, config, origin, opened))
         if report.failing:
             try:
                 keep_arrays(report.failing, self.keep)
@@ -123,17 +128,42 @@ class Cosim:
                 out.say(f"arrays not kept: {error}")
         return 0 if report.agree else 1
 
-    def _json(self, report: Report, config: ModelConfig, corpus: Corpus, opened: Opened) -> dict[str, object]:
+    def _given(self, out: Output) -> _Given:
+        """What is run: sentences of the corpus from fresh parameters, or the step that was kept."""
+        start = self.model.config()
+        if self.replay is not None:
+            config, step = read_input(self.replay, start)
+            out.say(f"step: the one kept in {self.replay}, rate {step.rate:g}")
+            batch = Batch(*(np.asarray(field)[None] for field in step.sentence))
+            origin = {"replay": str(self.replay), "rate": step.rate}
+            return _Given(config, step.params, batch, np.full(1, step.rate, np.float32), origin)
+        corpus = load_corpus(self.data, notify=out.say)
+        config, batch = draw_sentences(corpus, start, self.steps, self.seed)
+        params = init_params(jax.random.key(self.seed), config)
+        origin = {"data": corpus.identity, "rate": self.rate, "seed": self.seed}
+        return _Given(config, params, batch, np.full(self.steps, self.rate, np.float32), origin)
+
+    def _json(
+        self, report: Report, config: ModelConfig, origin: dict[str, Any], opened: Opened
+    ) -> dict[str, Any]:
         return {
             **to_json(report),
             "preset": self.model.preset,
             "config": dataclasses.asdict(config),
-            "data": corpus.identity,
-            "rate": self.rate,
-            "seed": self.seed,
+            **origin,
             "fault": self.fault,
             "device": opened.label,
             "simulated": opened.simulated,
             "taps": opened.device.taps,
             "sensors": sensors_of(opened.device),
         }
+
+
+class _Given(NamedTuple):
+    """A run's model, parameters, sentences and rates, and what its JSON says of where they are from."""
+
+    config: ModelConfig
+    params: Params
+    batch: Batch
+    rates: Float32[np.ndarray, " n"]
+    origin: dict[str, Any]

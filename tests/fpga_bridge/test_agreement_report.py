@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fpga_bridge.agreement.criterion import Comparison, Criterion
 from fpga_bridge.agreement.lockstep import Report
-from fpga_bridge.agreement.report import describe, keep_arrays, stage_table, summary, to_json
+from fpga_bridge.agreement.report import describe, stage_table, summary, to_json
 
 
 def point(
@@ -104,30 +101,3 @@ def test_the_json_says_whose_loss_is_whose_and_what_the_untraced_steps_ended_in(
     found = to_json(report(point(1e-7, 1e-7), same_bits=same_bits))
     assert found["losses"] == [{"device": 2.0, "jax": 3.0}]
     assert found["same_bits_untraced"] is same_bits
-
-
-def test_only_the_arrays_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By NumPy 2.0 too, which takes every keyword for an array's name."""
-    savez = np.savez_compressed
-
-    def of_numpy_2_0(file: Any, **arrays: Any) -> None:
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w") as member:
-                    np.lib.format.write_array(member, np.asanyarray(array))
-
-    for save in (savez, of_numpy_2_0):
-        monkeypatch.setattr(np, "savez_compressed", save)
-        keep_arrays({"device": {"loss": np.ones(2, np.float32)}, "jax": {}}, tmp_path / "kept.npz")
-        with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
-            assert [*arrays] == ["device/loss"]
-
-
-def test_each_side_s_arrays_are_kept_as_they_are(tmp_path: Path) -> None:
-    """The truth's in float64."""
-    number = 1 / 3
-    sides = {"device": np.float32(number), "jax": np.float32(2 * number), "truth": np.float64(number)}
-    keep_arrays({side: {"loss": np.asarray(a)} for side, a in sides.items()}, tmp_path / "kept.npz")
-    with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
-        kept = {name: (array.dtype, array.item()) for name, array in arrays.items()}
-    assert kept == {f"{side}/loss": (a.dtype, a.item()) for side, a in sides.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fpga_bridge.agreement.kept import INPUT, StepInput
 from fpga_bridge.agreement.lockstep import Report, cosimulate
 from fpga_bridge.agreement.report import summary, to_json
 from fpga_bridge.device import Device, StepResult
@@ -16,11 +17,8 @@ from fpga_bridge.devices.reference import JaxDevice
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.liars import Spoils
 from tests.fpga_bridge.samples import TINY, random_params, rates, same_bits, sentences
-from ttjax import Batch, unflatten
-from ttjax.params import parameter_shapes
 
 SIDES = ("device", "jax", "truth")
-SHAPES = parameter_shapes(TINY)
 
 
 def run(device: Device, mode: str = "locked", n: int = 2) -> Report:
@@ -29,7 +27,7 @@ def run(device: Device, mode: str = "locked", n: int = 2) -> Report:
 
 def test_both_sides_arrays_are_kept_of_the_first_step_that_disagrees() -> None:
     report = run(Spoils("block1.gelu", "nan", at=1), n=3)
-    assert report.failing.keys() == {*SIDES, "input"}
+    assert report.failing.keys() == {*SIDES, INPUT}
     for side in SIDES:
         assert len(report.failing[side]) == len(make_manifest(TINY).points)
     assert np.isnan(report.failing["device"]["block1.gelu"][0, 0])
@@ -43,11 +41,9 @@ def test_both_sides_arrays_are_kept_of_the_first_step_that_disagrees() -> None:
 @pytest.mark.parametrize("mode", ["locked", "free"])
 def test_a_failing_step_runs_again_from_what_is_kept_of_it(mode: str) -> None:
     failing = run(Spoils("block1.gelu", "nan", at=1), mode).failing
-    again, given = CsimDevice(TINY), failing["input"]
-    assert given.keys() == {*SHAPES, *Batch._fields, "rate"}
-    again.load(unflatten({name: array for name, array in given.items() if name in SHAPES}))
-    sentence = Batch(*(given[field] for field in Batch._fields))
-    trace = again.step(sentence, float(given["rate"]), trace=True).trace or {}
+    again, given = CsimDevice(TINY), StepInput.of(failing[INPUT])
+    again.load(given.params)
+    trace = again.step(given.sentence, given.rate, trace=True).trace or {}
     differing = {name for name in trace if not same_bits(trace[name], failing["device"][name])}
     assert differing == {"block1.gelu"}
 
