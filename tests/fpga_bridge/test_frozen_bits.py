@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fpga_bridge.agreement.lockstep import Report, cosimulate
@@ -35,22 +37,13 @@ class Memory(KernelDevice):
 
     taps = False
 
-    def _run(
-        self,
-        command: int,
-        *,
-        examples: np.ndarray | None = None,
-        image: np.ndarray | None = None,
-        results: np.ndarray | None = None,
-        trace: np.ndarray | None = None,
-        overrides: np.ndarray | None = None,
-    ) -> None:
+    def _run(self, command: int, *, image: np.ndarray | None = None, **buffers: Any) -> None:
         if command == LOAD and image is not None:
             self.image = image.copy()
         if command == STORE and image is not None:
             image[:] = self.image
-        if results is not None:
-            results[:] = 0
+        if buffers.get("results") is not None:
+            buffers["results"][:] = 0
 
 
 def run(device: Device) -> Report:
