@@ -32,7 +32,7 @@ from ttjax.errors import UserError
 from ttjax.output import Output, write_json
 from ttjax.provenance import code_version, processor
 from ttjax.recipe import Recipe
-from ttjax.training_run import Plan, Run
+from ttjax.training_run import Run, TrainingPlan
 
 # Pinned before anything is imported that starts a thread for each core it may use.
 _LAUNCH = (
@@ -241,7 +241,7 @@ def _work(folder: Path) -> int:
     (job, commits), out = Job.read(folder / _JOB), Output(None)
     target = folder / _CHECKPOINT
     before = read_checkpoint(target) if target.exists() else None
-    plan = Plan(
+    plan = TrainingPlan(
         preset=job.preset,
         config=job.config if before is None else before.config,
         recipe=job.recipe,

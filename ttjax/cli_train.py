@@ -21,7 +21,7 @@ from ttjax.output import Output, check_file, resolved
 from ttjax.picture import check_picture
 from ttjax.recipe import Recipe
 from ttjax.training_picture import draw_training
-from ttjax.training_run import Plan, Run
+from ttjax.training_run import Run, TrainingPlan
 
 # Options whose field of the recipe has another name.
 _RECIPE_NAMES = {"lr": "peak_learning_rate", "schedule_epochs": "epochs"}
@@ -120,7 +120,7 @@ class Train:
             draw_training(results, self.picture)
             out.say(f"picture: {self.picture}")
 
-    def plan(self) -> Plan:
+    def plan(self) -> TrainingPlan:
         """The options, checked as far as they can be without the data.
 
         Raises:
@@ -154,7 +154,7 @@ class Train:
         given = {_RECIPE_NAMES.get(name, name): getattr(self, name) for name in _RECIPE_OPTIONS}
         return {name: value for name, value in given.items() if value is not None}
 
-    def _fresh(self) -> Plan:
+    def _fresh(self) -> TrainingPlan:
         """What to do without a checkpoint to go on from."""
         model = self.model if self.model.preset else dataclasses.replace(self.model, preset="enc2")
         config, epochs = model.config(), Recipe.epochs if self.epochs is None else self.epochs
@@ -167,7 +167,7 @@ class Train:
             )
         # Written down, so that a run made longer or resumed by a later version keeps what it began with.
         written = recipe.written_out(config.format)
-        return Plan(
+        return TrainingPlan(
             model.preset, config, written, epochs, self.data, self.limit, self._target(None), resumed=None
         )
 
@@ -181,7 +181,7 @@ class Train:
                 " one out"
             )
 
-    def _resumed(self, path: str) -> Plan:
+    def _resumed(self, path: str) -> TrainingPlan:
         """What is left to do of the checkpoint's run."""
         before = read_checkpoint(path)
         asked = self.model.config(None if self.model.preset else before.config)
@@ -194,7 +194,7 @@ class Train:
             raise UserError(
                 f"--epochs: expected at least {before.state.epoch}, which {path} has done, found {epochs}"
             )
-        return Plan(
+        return TrainingPlan(
             self.model.preset or before.preset,
             before.config,
             before.recipe.until(epochs),

@@ -34,7 +34,7 @@ from ttjax.recipe import Recipe
 from ttjax.train import TrainState, epoch_batches, start_training, train_epoch
 
 
-class Plan(NamedTuple):
+class TrainingPlan(NamedTuple):
     """Checked options. data, limit: as the options; target: where to save; epochs: to have in the end."""
 
     preset: str
@@ -72,7 +72,7 @@ class Trainer(Protocol):
 class Run:
     """A plan with its data; device: where its steps are done."""
 
-    plan: Plan
+    plan: TrainingPlan
     corpus: Corpus
     vocabulary: Vocabulary
     config: ModelConfig
@@ -80,7 +80,7 @@ class Run:
     device: str
 
     @staticmethod
-    def of(plan: Plan, corpus: Corpus) -> Run:
+    def of(plan: TrainingPlan, corpus: Corpus) -> Run:
         """Joins the plan and the data it is for; what a checkpoint was made with must be the same."""
         sentences = len(corpus.train[: plan.limit])
         data, device = TrainingData(plan.data, corpus.name, corpus.digest, sentences), versions()["device"]

@@ -14,7 +14,7 @@ from ttjax import ModelConfig, UserError
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """A config with its memory options set, and what they cost.
 
     blocks: of the memory map's banks. bytes: all data on chip. extra: multiplications done again.
@@ -35,7 +35,7 @@ class Plan:
 MOST_UNLIKE_BLOCKS = 8
 
 
-def plans(config: ModelConfig) -> Iterator[Plan]:
+def plans(config: ModelConfig) -> Iterator[MemoryPlan]:
     """The plans of a config worth a look: sets of recomputed blocks, rederived values or not.
 
     Gradients are applied at once in all of them: that costs no operation. Blocks cost the same to recompute,
@@ -58,10 +58,10 @@ def plans(config: ModelConfig) -> Iterator[Plan]:
                 planned = config.replace(recompute=recompute, rederive=rederive, immediate=True)
                 memory = make_memory_map(planned)
                 extra = sum(extra_multiplications(planned).values())
-                yield Plan(memory, total_blocks(bank_shapes(memory)), training_bytes(memory), extra)
+                yield MemoryPlan(memory, total_blocks(bank_shapes(memory)), training_bytes(memory), extra)
 
 
-def cheapest_plan(config: ModelConfig, *, budget: Budget, max_bytes: int | None = None) -> Plan:
+def cheapest_plan(config: ModelConfig, *, budget: Budget, max_bytes: int | None = None) -> MemoryPlan:
     """The plan with the fewest extra multiplications, then the fewest bytes, within both budgets.
 
     budget: for the memory map's banks; what the program takes is not in it.

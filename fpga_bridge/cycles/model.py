@@ -49,7 +49,7 @@ def interval(accelerator: Accelerator, clock_class: ClockClass) -> int:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class Timing:
     """The cycle in which each instruction of a step begins, and the first that finds its results stored."""
 
     units: list[str | None]
@@ -99,7 +99,7 @@ class StepModel:
         count = Trips(self.memory, self.accelerator)
         return [count(job, sentence) for job in self.program.instructions]
 
-    def timeline(self, sentence: SentenceShape, clock_class: ClockClass) -> Timeline:
+    def timing(self, sentence: SentenceShape, clock_class: ClockClass) -> Timing:
         """When each instruction of a step works."""
         every = interval(self.accelerator, clock_class)
         deep = {
@@ -111,11 +111,11 @@ class StepModel:
             for unit, n in zip(self.units, self.trips(sentence), strict=True)
         ]
         begin, end = finish(self.program.instructions, iterations)
-        return Timeline(self.units, every * begin, every * end)
+        return Timing(self.units, every * begin, every * end)
 
     def step(self, sentence: SentenceShape, clock_class: ClockClass) -> int:
         """Cycles of one training step, from its first to its last result."""
-        return self.timeline(sentence, clock_class).cycles
+        return self.timing(sentence, clock_class).cycles
 
     def mean_step(self, lengths: Mapping[int, int], clock_class: ClockClass) -> float:
         """Mean cycles of a step over sentences; ``lengths``: how many there are of each length."""

@@ -10,7 +10,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from fpga_bridge.cycles.model import USABLE_DSP, StepModel, Timeline, fits_dies, interval
+from fpga_bridge.cycles.model import USABLE_DSP, StepModel, Timing, fits_dies, interval
 from fpga_bridge.cycles.power import watts
 from fpga_bridge.cycles.roofline import kinds
 from fpga_bridge.cycles.trips import SentenceShape
@@ -25,12 +25,12 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
 
     clock: MHz, the same for every clock class; they say how deep the operators' pipelines are made for it.
     """
-    timelines: dict[ClockClass, Timeline] = {c: model.timeline(SentenceShape(length), c) for c in CLASSES}
-    cycles = _by_class(lambda c: timelines[c].cycles)
+    timings: dict[ClockClass, Timing] = {c: model.timing(SentenceShape(length), c) for c in CLASSES}
+    cycles = _by_class(lambda c: timings[c].cycles)
     mean = _by_class(lambda c: model.mean_step(lengths, c))
     sentences = sum(lengths.values())
     mean_products = sum(model.products(n) * count for n, count in lengths.items()) / sentences
-    by_unit = {unit: _by_class(lambda c, unit=unit: timelines[c].busy(unit)) for unit in UNITS}
+    by_unit = {unit: _by_class(lambda c, unit=unit: timings[c].busy(unit)) for unit in UNITS}
     dsp = {c: model.dsp(c) for c in CLASSES}
     blocks = model.blocks
 
@@ -49,8 +49,8 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
         "products": model.products(length),
         "interval": _by_class(lambda c: interval(model.accelerator, c)),
         "by_unit": by_unit,
-        "at_once": _by_class(lambda c: timelines[c].at_once),
-        "by_stage": by_stage(model, timelines),
+        "at_once": _by_class(lambda c: timings[c].at_once),
+        "by_stage": by_stage(model, timings),
         "by_kind": [asdict(kind) for kind in kinds(model, length, "typical")],
         "dsp": _by_class(lambda c: sum(dsp[c].values())),
         "dsp_by_unit": {unit: _by_class(lambda c, unit=unit: dsp[c][unit]) for unit in UNITS},
@@ -70,10 +70,10 @@ def figures(model: StepModel, length: int, lengths: Mapping[int, int], clock: fl
     }
 
 
-def by_stage(model: StepModel, timelines: Mapping[ClockClass, Timeline]) -> list[Figures]:
+def by_stage(model: StepModel, timings: Mapping[ClockClass, Timing]) -> list[Figures]:
     """Cycles of each stage's instructions, whatever runs beside them, in order of the stages' first."""
     stages: dict[tuple[str, str], Counter[ClockClass]] = {}
-    durations = {c: timelines[c].durations for c in CLASSES}
+    durations = {c: timings[c].durations for c in CLASSES}
     for i, job in enumerate(model.program.instructions):
         counter = stages.setdefault(job.stage, Counter())
         counter.update({c: durations[c][i] for c in CLASSES})

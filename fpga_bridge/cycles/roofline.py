@@ -45,7 +45,7 @@ class Kind:
 def kinds(model: StepModel, length: int, clock_class: ClockClass) -> list[Kind]:
     """All kinds of contractions of a step for a sentence of that length, in order of their first."""
     ports = Ports(model.memory, model.accelerator)
-    durations = model.timeline(SentenceShape(length), clock_class).durations
+    durations = model.timing(SentenceShape(length), clock_class).durations
     found: dict[str, Kind] = {}
     for job, cycles in zip(model.program.instructions, durations, strict=True):
         if job.op not in ENGINE:

@@ -51,7 +51,7 @@ def kernel_folder() -> Path:
     raise UserError("the kernel's sources (hls/kernel.cpp) are missing: reinstall, or run from a checkout")
 
 
-def cache_folder() -> Path:
+def kernel_cache() -> Path:
     """Where built kernels are kept: ttjax/kernels in the user's cache."""
     return user_cache() / "kernels"
 
@@ -100,7 +100,7 @@ def build_kernel(
     digest = hashlib.sha256(_target(compiler))
     for part in (*FLAGS, *WARNINGS, *(text for item in sorted(files.items()) for text in item)):
         digest.update(part.encode() + b"\0")
-    library = cache_folder() / digest.hexdigest()[:32] / "kernel.so"
+    library = kernel_cache() / digest.hexdigest()[:32] / "kernel.so"
     if library.is_file():
         return library
     with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
@@ -117,7 +117,7 @@ def build_kernel(
             replace_file(library, content, make_folder=True)
         except OSError as error:
             raise UserError(
-                f"can't keep the kernel in {cache_folder()}: {error.strerror}; name another cache in"
+                f"can't keep the kernel in {kernel_cache()}: {error.strerror}; name another cache in"
                 " $XDG_CACHE_HOME"
             ) from None
     return library

@@ -22,9 +22,9 @@ from types import ModuleType
 from fpga_bridge.device import MissingXrt
 from fpga_bridge.kernel.build import (
     build_kernel,
-    cache_folder,
     find_compiler,
     first_errors,
+    kernel_cache,
     read_built,
     run_compiler,
 )
@@ -180,7 +180,7 @@ def _cached(settings: Sequence[str], content: Sequence[Path]) -> Path:
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     version = HEADERS / "version.h"
     digest.update(version.read_bytes() if version.is_file() else b"")
-    return cache_folder().with_name("xrt") / digest.hexdigest()[:32]
+    return kernel_cache().with_name("xrt") / digest.hexdigest()[:32]
 
 
 def _compile(what: str, arguments: Sequence[str], target: Path) -> None:

@@ -15,8 +15,8 @@ from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.kernel import build
 from fpga_bridge.kernel.build import (
     build_kernel,
-    cache_folder,
     find_compiler,
+    kernel_cache,
     kernel_folder,
     kernel_sources,
 )
@@ -59,10 +59,10 @@ def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_the_cache_lies_where_xdg_says_else_below_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_folder() == Path("/somewhere/ttjax/kernels")
+    assert kernel_cache() == Path("/somewhere/ttjax/kernels")
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/home/someone")
-    assert cache_folder() == Path("/home/someone/.cache/ttjax/kernels")
+    assert kernel_cache() == Path("/home/someone/.cache/ttjax/kernels")
 
 
 def test_one_content_is_built_once_and_any_change_is_built_again(

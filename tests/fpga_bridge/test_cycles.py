@@ -16,7 +16,7 @@ from fpga_bridge.cycles.model import (
     LEAST_DEPTH,
     USABLE_DSP,
     StepModel,
-    Timeline,
+    Timing,
     fits_dies,
     interval,
     make_step_model,
@@ -125,7 +125,7 @@ def test_an_instruction_takes_its_trips_and_then_the_depth_of_its_unit() -> None
     trips = model.trips(SentenceShape(7))
     for c in CLASSES:
         every = interval(DEFAULT, c)
-        durations = model.timeline(SentenceShape(7), c).durations
+        durations = model.timing(SentenceShape(7), c).durations
         for job, n, cycles in zip(model.program.instructions, trips, durations, strict=True):
             unit = unit_name(job.op)
             deep = 0 if unit is None else -(-depth(facts[unit].path, c) // every)
@@ -138,7 +138,7 @@ def test_an_instruction_takes_its_trips_and_then_the_depth_of_its_unit() -> None
 
 def test_an_instruction_takes_long_enough_to_fetch_the_next() -> None:
     model = make_step_model(TINY, replace(DEFAULT, sum_distance=1))
-    durations = model.timeline(SentenceShape(7), "typical").durations
+    durations = model.timing(SentenceShape(7), "typical").durations
     assert depth(model.pipelines["update"].path, "typical") < 5 * LEAST_DEPTH
     for job, n, cycles in zip(
         model.program.instructions, model.trips(SentenceShape(7)), durations, strict=True
@@ -165,14 +165,14 @@ def test_the_loop_waits_where_an_addition_takes_longer_than_its_sums_lie_apart(
 def test_units_work_at_once_but_no_faster_than_the_busiest() -> None:
     model = model_of("tiny")
     for c in CLASSES:
-        line = model.timeline(SentenceShape(9), c)
+        line = model.timing(SentenceShape(9), c)
         busy = [line.busy(unit) for unit in UNITS]
         assert sum(busy) == sum(line.durations)
         assert max(busy) <= line.cycles < 0.97 * sum(busy)
 
 
 def test_the_part_of_the_cycles_in_which_units_work_at_once() -> None:
-    line = Timeline(["engine", None, "norm", "engine"], np.array([0, 0, 4, 10]), np.array([6, 0, 9, 20]))
+    line = Timing(["engine", None, "norm", "engine"], np.array([0, 0, 4, 10]), np.array([6, 0, 9, 20]))
     assert (line.cycles, line.busy("engine"), line.busy("norm"), line.at_once) == (20, 16, 5, 2 / 20)
 
 

@@ -22,7 +22,7 @@ from ttjax.data import travel_corpus
 from ttjax.evaluate import evaluate
 from ttjax.optimizers import SCHEDULES
 from ttjax.train import TrainState
-from ttjax.training_run import Epoch, JaxTrainer, Plan, Run
+from ttjax.training_run import Epoch, JaxTrainer, Run, TrainingPlan
 
 SENTENCES = 24
 # All epochs averaged: after the second, what is scored isn't what is trained on.
@@ -54,7 +54,7 @@ def case() -> Case:
 
 
 def run_of(recipe: Recipe) -> Run:
-    plan = Plan("tiny", preset("tiny"), recipe, recipe.epochs, None, SENTENCES, None, resumed=None)
+    plan = TrainingPlan("tiny", preset("tiny"), recipe, recipe.epochs, None, SENTENCES, None, resumed=None)
     return Run.of(plan, travel_corpus())
 
 

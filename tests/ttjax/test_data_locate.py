@@ -9,7 +9,7 @@ import pytest
 from ttjax.data import fetch, locate
 from ttjax.data.cli import DataFetch, DataShow
 from ttjax.data.corpus import Corpus, Sentence, corpus_files, write_corpus
-from ttjax.data.locate import cache_folder, load_corpus
+from ttjax.data.locate import atis_cache, load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, json_number, write_json
 from ttjax.picture import check_results_folder
@@ -156,9 +156,9 @@ def test_variable_with_atis(world: World, monkeypatch: pytest.MonkeyPatch):
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == tmp_path / ".cache" / "ttjax" / "atis"
+    assert atis_cache() == tmp_path / ".cache" / "ttjax" / "atis"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == tmp_path / ".cache" / "ttjax" / "atis"
+    assert atis_cache() == tmp_path / ".cache" / "ttjax" / "atis"
 
 
 def test_show_writes_only_json_to_standard_output(world: World, capsys: pytest.CaptureFixture[str]):

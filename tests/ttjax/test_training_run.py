@@ -30,7 +30,7 @@ from ttjax.output import Output
 from ttjax.params import Params
 from ttjax.recipe import Recipe
 from ttjax.train import TrainState
-from ttjax.training_run import Epoch, JaxTrainer, Plan, Run
+from ttjax.training_run import Epoch, JaxTrainer, Run, TrainingPlan
 
 TINY = preset("tiny").replace(n_blocks=1)
 WORDS = ("rome", "oslo", "lima", "riga", "bonn", "kyiv")
@@ -40,9 +40,9 @@ SMALL = Corpus("small", False, SENTENCES, SENTENCES[:3], SENTENCES[:2])
 QUIET = {"exchange": 0.0, "recombine": 0.0, "reopen": 0.0, "word_dropout": 0.0}
 
 
-def plan(epochs: int, limit: int | None = None, **fields: Any) -> Plan:
+def plan(epochs: int, limit: int | None = None, **fields: Any) -> TrainingPlan:
     recipe = Recipe(epochs=epochs, **{**QUIET, **fields})
-    return Plan("tiny", TINY, recipe, epochs, None, limit, None, resumed=None)
+    return TrainingPlan("tiny", TINY, recipe, epochs, None, limit, None, resumed=None)
 
 
 def after(epoch: int) -> TrainState:

@@ -5,7 +5,7 @@ Everything public is re-exported here; each file's docstring says what it is abo
 
 from ttjax.data.corpus import Corpus, Sentence, Split, read_corpus, write_corpus
 from ttjax.data.fetch import fetch_atis
-from ttjax.data.locate import cache_folder, load_corpus
+from ttjax.data.locate import atis_cache, load_corpus
 from ttjax.data.statistics import statistics
 from ttjax.data.travel import travel_corpus
 from ttjax.data.vocabulary import EncodedSplit, Vocabulary, build_vocabulary, config_for, encode
@@ -16,8 +16,8 @@ __all__ = [
     "Sentence",
     "Split",
     "Vocabulary",
+    "atis_cache",
     "build_vocabulary",
-    "cache_folder",
     "config_for",
     "encode",
     "fetch_atis",

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from ttjax.config import preset
 from ttjax.data.fetch import ATIS_SUMS, Source, fetch_atis
-from ttjax.data.locate import cache_folder, load_corpus
+from ttjax.data.locate import atis_cache, load_corpus
 from ttjax.data.statistics import statistics
 from ttjax.output import Output
 
@@ -74,7 +74,7 @@ class DataFetch:
     def run(self) -> int:
         """Fetch and report; returns exit status 0."""
         out = Output(self.json)
-        folder = (self.to or cache_folder()).absolute()
+        folder = (self.to or atis_cache()).absolute()
         fetch_atis(folder, self.source_kind, self.source)
         out.say(f"ATIS is in {folder}: {len(ATIS_SUMS)} files, all sums as expected")
         out.write_json(

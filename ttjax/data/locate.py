@@ -19,7 +19,7 @@ from ttjax.output import resolved, user_cache
 DATA_VARIABLE = "TTJAX_DATA"
 
 
-def cache_folder() -> Path:
+def atis_cache() -> Path:
     """Where fetched ATIS lives: ttjax/atis in the user's cache."""
     return user_cache() / "atis"
 
@@ -43,7 +43,7 @@ def load_corpus(data: str | None, *, fetch: bool = True, notify: Callable[[str],
         corpus, where = _read_variable(must_be_atis=data == "atis")
     else:
         corpus, reason = _cached_or_fetched(fetch)
-        where = str(cache_folder())
+        where = str(atis_cache())
     if corpus is None:
         if data == "atis":
             raise UserError(f"--data atis: {reason}: give --data FOLDER, or run `ttjax data fetch`")
@@ -71,7 +71,7 @@ def _read_variable(*, must_be_atis: bool) -> tuple[Corpus, str]:
 
 def _cached_or_fetched(fetch: bool) -> tuple[Corpus | None, str]:
     """ATIS from the cache, filled first if need be; or None and the reason."""
-    folder = cache_folder()
+    folder = atis_cache()
     if not folder.exists():
         if not fetch:
             return None, "ATIS was not found, and fetching it was not asked for"
