@@ -125,6 +125,15 @@ def test_another_models_step_is_refused(other: ModelConfig, message: str, tmp_pa
         read_input(tmp_path / "kept.npz", other)
 
 
+def test_a_sentence_of_another_length_than_the_models_is_refused(tmp_path: Path) -> None:
+    arrays = STEP.arrays()
+    keep_arrays({INPUT: {**arrays, "tokens": arrays["tokens"][1:]}}, tmp_path / "kept.npz")
+    with pytest.raises(
+        UserError, match=rf"expected a sentence padded to {TINY.seq_len} tokens, found \({TINY.seq_len - 1},\)"
+    ):
+        read_input(tmp_path / "kept.npz", TINY)
+
+
 def test_cosim_runs_the_step_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
