@@ -67,7 +67,7 @@ class Faults:
                 report = plant(fault, config, batch)
                 first = report.first_divergence
                 step, found = (None, None) if first is None else (first.step, first.name)
-                expected = fault.first_point(config.n_blocks)
+                expected = fault.first_point(config)
                 # A later step will do: a sentence without padding, say, shows no fault of padding.
                 right = step is not None and step >= fault.step and found == expected
                 table.add_row(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from fpga_bridge.kernel.build import kernel_sources
 from fpga_bridge.kernel.header import HEADER_NAME, header
+from fpga_bridge.program.accelerator import DEFAULT
 from fpga_bridge.program.instructions import ENGINE, NONE, Flag, Instruction, Op, Program
 from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import Manifest
@@ -24,13 +25,13 @@ Change = Callable[[Instruction, ModelConfig], Instruction]
 class Fault(ABC):
     """A fault and where it must be found.
 
-    point: the first trace point of ``tiny`` or a paper preset that must disagree; ``{last}`` stands
-    for the last block. step: the first that it can show in.
+    point: the first trace point of ``tiny`` or a paper preset that must disagree, where ``{last}`` stands
+    for the last block; or what it is by config. step: the first that it can show in.
     """
 
     name: str
     what: str
-    point: str
+    point: str | Callable[[ModelConfig], str]
     step: int = field(default=0, kw_only=True)
 
     @property
@@ -46,9 +47,11 @@ class Fault(ABC):
             UserError: what the fault changes is not there (the kernel has changed).
         """
 
-    def first_point(self, n_blocks: int) -> str:
-        """The point that must disagree first in a model of that many blocks."""
-        return self.point.format(last=f"block{n_blocks - 1}")
+    def first_point(self, config: ModelConfig) -> str:
+        """The point that must disagree first in that model."""
+        if callable(self.point):
+            return self.point(config)
+        return self.point.format(last=f"block{config.n_blocks - 1}")
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,15 @@ def _each_token_alone(job: Instruction, config: ModelConfig) -> Instruction:
     return replace(job, order=NONE) if job.op in ENGINE else job
 
 
+def _in_partial_sums(config: ModelConfig) -> str:
+    """The slot classifier's weight, or its bias if the tiles of the weight's gradient fill every turn.
+
+    They take turns by ``sum_distance``; each is one sum then, and has partial sums only where fewer are left.
+    """
+    tiles = -(-config.n_slots // DEFAULT.tile_rows) * -(-config.d_model // DEFAULT.tile_lanes)
+    return "d_slot_out.weight" if tiles % DEFAULT.sum_distance else "d_slot_out.bias"
+
+
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
@@ -241,7 +253,7 @@ FAULTS: dict[str, Fault] = {
         SourceFault(
             "lost_partial_sum",
             "of the partial sums of a tile's gradient the last is not added",
-            "d_slot_out.weight",
+            _in_partial_sums,
             "engine_state.hpp",
             "return turns.partials < stream ? turns.partials : stream;",
             "const int used = turns.partials < stream ? turns.partials : stream;\n"

@@ -44,7 +44,7 @@ def plant(fault: Fault, config: ModelConfig, mode: str = "locked") -> Report:
 def assert_found(fault: Fault, report: Report, config: ModelConfig) -> None:
     first = report.first_divergence
     assert not report.agree and first is not None
-    assert (first.step, first.name) == (fault.step, fault.first_point(config.n_blocks))
+    assert (first.step, first.name) == (fault.step, fault.first_point(config))
     assert first.stage == make_manifest(config).by_name[first.name].stage
     assert first.reason == "beyond tolerance"
     assert first.worst is not None and first.actual != first.expected
@@ -71,7 +71,7 @@ def test_each_fault_changes_its_file_alone(name: str) -> None:
         lines = [text[HEADER_NAME].splitlines() for text in (sources, mutated)]
         differing = [a for a, b in zip(*lines, strict=True) if a != b]
         assert all(line.startswith(("  {", "constexpr int kSumDepth")) for line in differing)
-    assert fault.first_point(TINY.n_blocks) in manifest.by_name
+    assert fault.first_point(TINY) in manifest.by_name
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -129,7 +129,8 @@ def test_a_sentence_of_another_length_than_the_models_is_refused(tmp_path: Path)
     arrays = STEP.arrays()
     keep_arrays({INPUT: {**arrays, "tokens": arrays["tokens"][1:]}}, tmp_path / "kept.npz")
     with pytest.raises(
-        UserError, match=rf"expected a sentence padded to {TINY.seq_len} tokens, found \({TINY.seq_len - 1},\)"
+        UserError,
+        match=rf"expected a sentence padded to {TINY.seq_len} tokens, found \({TINY.seq_len - 1},\)",
     ):
         read_input(tmp_path / "kept.npz", TINY)
 
