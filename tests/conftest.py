@@ -13,12 +13,12 @@ from jaxtyping import install_import_hook
 # Before anything imports ttjax: annotations are checked at run time in tests alone.
 install_import_hook("ttjax", "beartype.beartype")
 
+from ttjax.compiled import QUICK_TO_COMPILE  # noqa: E402
+
 # Most of the tests' time is XLA's compiling, and most of that is spent on speed that a small shape can't use.
 # `make slow` and `make cosim` run what users run; $XLA_FLAGS, even empty, takes the place of this.
-QUICK_TO_COMPILE = ["--xla_backend_optimization_level=0"]
-if jax.__version_info__ < (0, 11):  # later ones refuse it
-    QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
+OPTIONS = [f"--{name}={int(value)}" for name, value in QUICK_TO_COMPILE.items()]
+os.environ.setdefault("XLA_FLAGS", " ".join(OPTIONS))
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

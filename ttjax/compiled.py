@@ -1,4 +1,4 @@
-"""Keeps what JAX compiles from one run of a command to the next, in the user's cache.
+"""What is done about the time that JAX takes to compile: programs kept in the user's cache, quick options.
 
 A short command, such as twenty steps in lockstep, spends most of its time on compiling.
 """
@@ -17,6 +17,13 @@ from ttjax.output import user_cache
 CPUINFO = Path("/proc/cpuinfo")
 # Programs that take less than this to compile (seconds) are not worth a file.
 WORTH_KEEPING = 0.3
+
+# Options of XLA on a CPU for a program that takes longer to compile than to run: LLVM optimises nothing, and
+# loops come from XLA's plain emitter, which jax 0.11 no longer has.
+QUICK_TO_COMPILE: dict[str, int | bool] = {
+    "xla_backend_optimization_level": 0,
+    **({"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}),
+}
 
 
 def keep_compiled(flags: frozenset[str] | None = None) -> Path | None:
