@@ -95,6 +95,7 @@ def test_error_is_within_bounds(program: Path, case: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # those through tanh take more than five minutes on a busy core
 @pytest.mark.parametrize("case", BOUNDS)
 def test_error_is_within_bounds_on_every_float(program: Path, case: str) -> None:
     assert broken_bounds(measure(program, case, 1)) == []
