@@ -34,7 +34,7 @@ def stage_table(report: Report) -> Table:
     Rounding noise is left out where there is anything else; a point that disagrees comes before all others.
     """
     table = Table(
-        title=f"device error against float64, worst of {report.steps} steps (× JAX's own error there)",
+        title=f"device error against float64, worst of {_steps(report)} (× JAX's own error there)",
         title_style="",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -55,7 +55,7 @@ def summary(report: Report, device: str = "csim") -> list[str]:
     bare = sum(c.excess is None for c in report.comparisons)
     used = f"{100 * worst:.0f} % of" if worst <= 1 else f"{worst:.3g} times"
     lines = [
-        f"{report.mode}: {report.steps} steps, {points} trace points each, padding left out; allowed:"
+        f"{report.mode}: {_steps(report)}, {points} trace points each, padding left out; allowed:"
         f" {report.criterion.multiple:g} times float32's own error + {report.criterion.floor:g} epsilon;"
         f" the worst point uses {used} that" + (f", {bare} can't be measured" if bare else ""),
     ]
@@ -140,10 +140,14 @@ def _cell(comparisons: list[Comparison]) -> str:
     return f"[red]{error}{times}[/red]" if failed else f"{error}{times}"
 
 
+def _steps(report: Report) -> str:
+    return "1 step" if report.steps == 1 else f"{report.steps} steps"
+
+
 def _drift(report: Report) -> str:
     """How far device and JAX are from the truth's parameters after the last step."""
     last = [c for c in report.comparisons if c.kind == "updated" and c.step == report.steps - 1]
     real = [c for c in last if c.jax_error is not None and c.jax_error < NOISE]
     device = max((c.device_error for c in real if c.device_error is not None), default=float("nan"))
     jax = max((c.jax_error for c in real if c.jax_error is not None), default=float("nan"))
-    return f"drift after {report.steps} steps, worst parameter: device {device:.1e}, JAX {jax:.1e}"
+    return f"drift after {_steps(report)}, worst parameter: device {device:.1e}, JAX {jax:.1e}"

@@ -58,7 +58,7 @@ def test_the_drift_names_each_sides_own_error() -> None:
     """Of the parameter that is furthest away, without those that are rounding noise."""
     updated = [point(d, j, kind="updated") for d, j in ((1e-6, 5e-6), (3e-6, 2e-6), (0.9, 0.5))]
     (line,) = (line for line in summary(report(*updated)) if line.startswith("drift"))
-    assert line == "drift after 1 steps, worst parameter: device 3.0e-06, JAX 5.0e-06"
+    assert line == "drift after 1 step, worst parameter: device 3.0e-06, JAX 5.0e-06"
 
 
 def test_the_drift_is_that_after_the_last_step() -> None:
@@ -72,7 +72,7 @@ def test_the_summary_says_how_many_points_a_step_has_and_what_the_worst_one_uses
     points = [point(1e-7, 1e-7, excess=excess) for excess in (0.07, 0.25)]
     points += [replace(point(1e-7, 1e-7, excess=0.1), step=1, name=name) for name in "pq"]
     said = summary(report(*points))
-    assert "1 steps, 2 trace points each" in said[0]
+    assert "1 step, 2 trace points each" in said[0]
     assert "allowed: 32 times float32's own error + 4 epsilon" in said[0]
     assert said[0].endswith("the worst point uses 25 % of that") and said[-1] == "AGREE"
     far = replace(point(1e-3, 1e-7, excess=12.3, agree=False), name="q")
