@@ -103,10 +103,10 @@ def cosimulate(
     for one in (device, truth, jax):
         one.load(params)
     frozen = _of_frozen(params, device.config)
+    state = device.read()
     for step, rate in enumerate(rates):
         sentence = Batch(*(np.asarray(field)[step] for field in batch))
         overrides = None
-        state = device.read()
         if mode != "free":
             truth.load(state)
             jax.load(state)
@@ -133,14 +133,15 @@ def cosimulate(
         for name, excess in _of_skipped_updates(compared, exact, before):
             report.updates[name] = max(excess, report.updates.get(name, 0.0))
         report.losses.append((results[0].loss, results[1].loss))
-        for name in _changed(frozen, _of_frozen(device.read(), device.config) if frozen else {}):
+        first = next((c for c in compared if not c.agree), None)
+        if first is not None and not report.failing:
+            given = StepInput(state, sentence, float(rate)).arrays()
+            report.failing = {"device": actual, "jax": expected, "truth": exact, INPUT: given}
+            if isinstance(device, KernelDevice):
+                report.made_by = tuple(job.label for job in makers(device.manifest)[first.name])
+        state = device.read()
+        for name in _changed(frozen, _of_frozen(state, device.config)):
             report.moved.setdefault(name, step)
-        if not report.failing and not all(c.agree for c in compared):
-            report.failing = {"device": actual, "jax": expected, "truth": exact}
-            report.failing[INPUT] = StepInput(state, sentence, float(rate)).arrays()
-            if report.first_divergence is not None and isinstance(device, KernelDevice):
-                found = makers(device.manifest)[report.first_divergence.name]
-                report.made_by = tuple(job.label for job in found)
         progress()
     _run_untraced(device, params, batch, rates, report)
     return report
