@@ -16,7 +16,7 @@ import pytest
 from fpga_bridge.device import encode_examples
 from fpga_bridge.devices.csim import INFER, LOAD, STEP, STORE, CsimDevice
 from fpga_bridge.kernel import build
-from fpga_bridge.kernel.build import find_compiler, kernel_sources
+from fpga_bridge.kernel.build import find_compiler, kernel_sources, write_sources
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.samples import TINY, differing, one_of, random_params, rates, same_bits, sentences
@@ -75,9 +75,7 @@ def test_the_build_without_taps_gives_the_same_bits(flags: tuple[str, ...], tmp_
 
 def build_untapped(config: ModelConfig, folder: Path, more: tuple[str, ...]) -> ctypes.CDLL:
     """The kernel with TTFPGA_TAPS at its default, behind an entry that sets the arithmetic mode."""
-    for name, text in {**kernel_sources(), HEADER_NAME: header(make_manifest(config))}.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
+    write_sources({**kernel_sources(), HEADER_NAME: header(make_manifest(config))}, folder)
     shim = folder / "shim.cpp"
     shim.write_text(
         '#include "kernel.cpp"\n#include <immintrin.h>\n'

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fpga_bridge.kernel.build import find_compiler, kernel_sources
+from fpga_bridge.kernel.build import find_compiler, kernel_sources, write_sources
 from fpga_bridge.kernel.header import HEADER_NAME, header
 from fpga_bridge.program.instructions import NONE, Op
 from fpga_bridge.program.make_program import make_program
@@ -36,9 +36,7 @@ CONFIGS: Mapping[str, ModelConfig] = {"tiny": preset("tiny"), **OTHER_CONFIGS}
 
 def compiled(folder: Path, config: ModelConfig, flags: list[str], sources: Mapping[str, str]) -> Path:
     """The sanitized program of a kernel."""
-    for name, text in {HEADER_NAME: header(make_manifest(config)), **sources}.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
+    write_sources({HEADER_NAME: header(make_manifest(config)), **sources}, folder)
     program = folder / "kernel"
     command = [find_compiler(), "-std=c++14", "-DTTFPGA_TAPS=1", "-ffp-contract=off", f"-I{folder}", *flags]
     subprocess.run([*command, str(PROGRAM), "-o", str(program)], check=True)
@@ -115,20 +113,8 @@ def test_a_wait_left_out_is_stopped_where_units_meet_in_a_memory(op: Op, when: s
 @pytest.mark.parametrize("taps", [0, 1])
 @pytest.mark.parametrize("name", ["tiny", "two_cores_a_side", "rank_1_everywhere_and_one_word"])
 def test_the_kernel_compiles_without_a_warning(name: str, taps: int, tmp_path: Path) -> None:
-    for file, text in {**kernel_sources(), HEADER_NAME: header(make_manifest(CONFIGS[name]))}.items():
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text(text)
-    flags = [
-        "-std=c++14",
-        "-O1",
-        f"-DTTFPGA_TAPS={taps}",
-        *WARNINGS,
-        *NOT_OURS,
-        "-I.",
-        "-c",
-        "-o",
-        "kernel.o",
-    ]
-    command = [find_compiler(), *flags, "kernel.cpp"]
+    write_sources({**kernel_sources(), HEADER_NAME: header(make_manifest(CONFIGS[name]))}, tmp_path)
+    flags = ["-std=c++14", "-O1", f"-DTTFPGA_TAPS={taps}", *WARNINGS, *NOT_OURS]
+    command = [find_compiler(), *flags, "-I.", "-c", "-o", "kernel.o", "kernel.cpp"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
