@@ -213,7 +213,7 @@ def _operand(operand: Operand | None, arrays: list[str]) -> str:
 
 
 def _pragmas(memory: MemoryMap) -> str:
-    """Each array reshaped to words of its lanes and bound to its kind of memory; pools a memory a slot."""
+    """Each array in words of its lanes, or in LUTRAM a memory a lane, of its kind; pools a memory a slot."""
     lines = []
     for pool in SLOT_MEMORIES:
         if memory.slots[pool] > 1:
@@ -223,9 +223,9 @@ def _pragmas(memory: MemoryMap) -> str:
         if shape.kind == "registers":
             lines.append(f"HLS ARRAY_PARTITION variable={name} complete")
             continue
-        ports = "RAM_2P" if shape.write_ports == 1 else "RAM_T2P"
+        ports, divide = ("RAM_S2P", "PARTITION") if shape.kind == "lutram" else ("RAM_T2P", "RESHAPE")
         lanes = shape.width // WORD_BITS
-        lines.append(f"HLS ARRAY_RESHAPE variable={name} cyclic factor={lanes}")
+        lines.append(f"HLS ARRAY_{divide} variable={name} cyclic factor={lanes}")
         lines.append(f"HLS BIND_STORAGE variable={name} type={ports} impl={shape.kind.upper()}")
     return " ".join(f'_Pragma("{line}")' for line in lines)
 

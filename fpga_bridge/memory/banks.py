@@ -79,7 +79,8 @@ def _shape(name: str, lanes: int, words: int, kind: Kind | None = None) -> BankS
     if kind is None:
         kind = "lutram" if words <= LUTRAM_DEPTH else "uram" if words >= URAM_DEPTH else "bram"
     if kind == "lutram":
-        # One port writes and one reads: a word is as wide as the two words that the units move in a cycle.
+        # One port writes and one reads, each as many elements as the two words that the units move in a
+        # cycle. Every lane is a memory of its own: a run of so many elements may begin at any of them.
         # One such word, or less, is registers.
         lanes, words = min(PORTS, words) * lanes, -(-words // PORTS)
         return BankShape(name, lanes * WORD_BITS, words, kind if words > 1 else "registers")

@@ -5,6 +5,7 @@ An instruction names arrays by number and elements by affine addresses; ``hls/pr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
@@ -42,6 +43,25 @@ OPERANDS = 8
 
 ENGINE = (Op.TO_WIDE, Op.TO_NARROW, Op.TO_TILE)
 TRACE_ONLY = (Op.TAP, Op.CLEAR)
+
+# The operands that an operation writes, by number as in its unit's header.
+RESULTS: Mapping[Op, tuple[int, ...]] = {
+    Op.TO_WIDE: (1, 5),
+    Op.TO_NARROW: (0, 5),
+    Op.TO_TILE: (2, 5),
+    Op.NORM: (1, 2, 4),
+    Op.NORM_AGAIN: (2,),
+    Op.NORM_BACKWARD: (2, 5, 6, 7),
+    Op.GELU: (2,),
+    Op.GELU_BACKWARD: (2,),
+    Op.TANH: (2,),
+    Op.TANH_BACKWARD: (2,),
+    Op.SOFTMAX: (2,),
+    Op.SOFTMAX_BACKWARD: (2,),
+    Op.CROSS_ENTROPY: (2, 3),
+    Op.JOINT_LOSS: (2,),
+    Op.UPDATE: (0,),
+}
 
 
 class Flag(IntFlag):

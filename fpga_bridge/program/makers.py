@@ -5,35 +5,16 @@ A gradient is named after the value it belongs to, but another stage computes it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
-from fpga_bridge.program.instructions import ENGINE, TRACE_ONLY, Instruction, Op
+from fpga_bridge.program.instructions import ENGINE, RESULTS, TRACE_ONLY, Instruction, Op
 from fpga_bridge.program.make_program import make_program
 from fpga_bridge.program.manifest import Manifest
 from fpga_bridge.program.schedule import span
 
 ADDEND = 3  # the engine's operand to which a product is added
-
-# The operands that an operation writes, by number as in its unit's header.
-RESULTS: Mapping[Op, tuple[int, ...]] = {
-    Op.TO_WIDE: (1, 5),
-    Op.TO_NARROW: (0, 5),
-    Op.TO_TILE: (2, 5),
-    Op.NORM: (1, 2, 4),
-    Op.NORM_AGAIN: (2,),
-    Op.NORM_BACKWARD: (2, 5, 6, 7),
-    Op.GELU: (2,),
-    Op.GELU_BACKWARD: (2,),
-    Op.TANH: (2,),
-    Op.TANH_BACKWARD: (2,),
-    Op.SOFTMAX: (2,),
-    Op.SOFTMAX_BACKWARD: (2,),
-    Op.CROSS_ENTROPY: (2, 3),
-    Op.JOINT_LOSS: (2,),
-    Op.UPDATE: (0,),
-}
 
 
 def makers(manifest: Manifest) -> dict[str, tuple[Instruction, ...]]:

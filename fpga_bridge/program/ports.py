@@ -1,20 +1,38 @@
 """What a contraction costs on the engine: its trips, from the tiles and the ports of its memories.
 
-A memory has two ports, each of one word a cycle. Where an operand's rows don't lie at words, or two operands
-share a memory, a trip takes more than one cycle, or tiles move between the streams instead of beside them.
+Where what a trip touches is more than the ports of a memory serve in a cycle, a trip takes more than one;
+where two operands share a memory, tiles move between the streams instead of beside them.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from math import gcd, prod
+from typing import NamedTuple
 
-from fpga_bridge.memory.banks import PORTS, SLOT_MEMORIES, array_lanes
+from fpga_bridge.memory.banks import PORTS, WORD_BITS, array_lanes, bank_shapes
+from fpga_bridge.memory.blocks import BankShape
 from fpga_bridge.memory.memory_map import MemoryMap
 from fpga_bridge.program.accelerator import Accelerator
-from fpga_bridge.program.instructions import NONE, Flag, Instruction, Op, Operand
+from fpga_bridge.program.instructions import NONE, RESULTS, Flag, Instruction, Op, Operand
+from fpga_bridge.program.schedule import memories_of
+
+
+class Access(NamedTuple):
+    """What a trip reads or writes of an operand: ``runs`` times at most ``size`` consecutive elements.
+
+    steps: distances between the first elements of different accesses, besides batches.
+    """
+
+    operand: Operand
+    writes: bool
+    size: int
+    steps: tuple[int, ...]
+    runs: int = 1
 
 
 class Ports:
@@ -28,17 +46,15 @@ class Ports:
     def _lanes(self) -> dict[str, int]:
         return {}
 
+    @cached_property
+    def _shapes(self) -> dict[str, BankShape]:
+        return {shape.name.partition("[")[0]: shape for shape in bank_shapes(self.memory)}
+
     def lanes(self, array: str) -> int:
         """Float32 elements of a word of an array."""
         if array not in self._lanes:
             self._lanes[array] = array_lanes(self.memory, array)
         return self._lanes[array]
-
-    def memory_of(self, operand: Operand) -> tuple[str, int]:
-        """The memory an operand lies in: an array or, of pools with a memory a slot, its slot."""
-        if operand.array in SLOT_MEMORIES:
-            return operand.array, operand.base // self.memory.slot_size[operand.array]  # type: ignore[index]
-        return operand.array, 0
 
     def words(self, operand: Operand, count: int, *steps: int) -> int:
         """Most words that ``count`` consecutive elements of an operand touch.
@@ -50,6 +66,28 @@ class Ports:
         worst = lanes - grain + operand.base % grain
         return (worst + count - 1) // lanes + 1
 
+    def cycles(self, job: Instruction, accesses: Iterable[Access]) -> int:
+        """Cycles in which the ports of all memories serve what one trip of an instruction touches."""
+        of_memory: defaultdict[tuple[str, int], list[Access]] = defaultdict(list)
+        for access in accesses:
+            for memory in memories_of(access.operand, job, self.memory):
+                of_memory[memory].append(access)
+        return max(self._served(array, together) for (array, _), together in of_memory.items())
+
+    def _served(self, array: str, accesses: Sequence[Access]) -> int:
+        shape = self._shapes[array]
+        if shape.kind == "registers":
+            return 1
+        if shape.kind == "lutram":
+            # One port writes and one reads. Every lane has its own: a run may begin at any of them.
+            lanes = shape.width // WORD_BITS
+            of_port = {writes: 0 for writes in (False, True)}
+            for access in accesses:
+                of_port[access.writes] += access.runs * -(-access.size // lanes)
+            return max(of_port.values())
+        words = sum(a.runs * self.words(a.operand, a.size, *a.steps) for a in accesses)
+        return -(-words // PORTS)
+
     def timed(self, job: Instruction) -> Instruction:
         """A contraction with its intervals: cycles of a trip of the stream, and of a part of a tile.
 
@@ -57,49 +95,60 @@ class Ports:
         """
         a = self.accelerator
         rows, cols, _, _ = job.extents(self.memory.config.seq_len)
-        narrow_count, wide_count = min(rows, a.tile_rows), min(cols, a.tile_lanes)
+        along_rows, along_cols = (
+            (min(rows, a.tile_rows), a.tile_rows),
+            (min(cols, a.tile_lanes), a.tile_lanes),
+        )
         narrow, wide, tile = job.operands[0], job.operands[1], job.operands[2]
         addend, bias, columns = (*job.operands[3:], None, None, None)[:3]
         assert narrow is not None and wide is not None and tile is not None
 
-        in_stream: dict[tuple[str, int], int] = {}
-        streams: list[tuple[Operand | None, int, int]] = [
-            (narrow, narrow_count, a.tile_rows),
-            (wide, wide_count, a.tile_lanes),
+        result = along_cols if job.op == Op.TO_WIDE else along_rows
+        stream = [
+            Access(operand, number in RESULTS[job.op], count, (operand.row, step))
+            for number, (operand, (count, step)) in enumerate(
+                ((narrow, along_rows), (wide, along_cols), (None, result), (addend, result), (bias, result))
+            )
+            if operand is not None
         ]
-        to_wide = job.op == Op.TO_WIDE
-        result_count, result_step = streams[1][1:] if to_wide else streams[0][1:]
-        streams += [(addend, result_count, result_step), (bias, result_count, result_step)]
-        for operand, count, step in streams:
-            if operand is not None:
-                memory = self.memory_of(operand)
-                in_stream[memory] = in_stream.get(memory, 0) + self.words(operand, count, operand.row, step)
+        parts, part = self._part_of_tile(job, tile)
+        moved = set(memories_of(tile, job, self.memory))
+        part_cycles = self.cycles(job, part)
+        if columns is not None:
+            # A part of their own.
+            parts += 1
+            sums = Access(columns, True, along_cols[0], (columns.row, a.tile_lanes))
+            part_cycles = max(part_cycles, self.cycles(job, [sums]))
+            moved |= set(memories_of(columns, job, self.memory))
+        streamed = {memory for access in stream for memory in memories_of(access.operand, job, self.memory)}
+        return replace(
+            job,
+            flags=int(job.flags | (Flag.APART if moved & streamed else 0)),
+            interval=self.cycles(job, stream),
+            load=max(parts, a.sum_distance),
+            load_interval=part_cycles,
+        )
 
-        transposed = bool(job.flags & Flag.TRANSPOSED)
-        if transposed:
+    def _part_of_tile(self, job: Instruction, tile: Operand) -> tuple[int, list[Access]]:
+        """In how many parts a tile moves, and what one of them touches."""
+        a = self.accelerator
+        rows, cols, _, _ = job.extents(self.memory.config.seq_len)
+        narrow_count, wide_count = min(rows, a.tile_rows), min(cols, a.tile_lanes)
+        stored = 2 in RESULTS[job.op]
+        if not job.flags & Flag.TRANSPOSED:
+            parts, part = narrow_count, Access(tile, stored, wide_count, (tile.row, a.tile_lanes))
+        else:
             columns_a_part = a.tile_lanes // a.tile_rows
             parts = -(-wide_count // columns_a_part)
             if tile.row == narrow_count == rows:
                 # Whole columns that are neighbours: one run.
                 run = columns_a_part * rows
-                part_words = self.words(tile, min(run, wide_count * rows), run, a.tile_lanes * rows)
+                part = Access(tile, stored, min(run, wide_count * rows), (run, a.tile_lanes * rows))
             else:
-                part_words = columns_a_part * self.words(tile, narrow_count, tile.row, a.tile_rows)
-        else:
-            parts = narrow_count
-            part_words = self.words(tile, wide_count, tile.row, a.tile_lanes)
-        parts += columns is not None
+                part = Access(tile, stored, narrow_count, (tile.row, a.tile_rows), columns_a_part)
         # Tokens of one digit add to what is there: a part is read and written.
-        part_words *= 2 if job.op == Op.TO_TILE and job.order != NONE else 1
-        moved = {self.memory_of(tile)} | ({self.memory_of(columns)} if columns is not None else set())
-        flags = job.flags | (Flag.APART if moved & set(in_stream) else 0)
-        return replace(
-            job,
-            flags=int(flags),
-            interval=-(-max(in_stream.values()) // PORTS),
-            load=max(parts, a.sum_distance),
-            load_interval=-(-part_words // PORTS),
-        )
+        adds = stored and job.order != NONE
+        return parts, [part, part._replace(writes=False)] if adds else [part]
 
     def tiles(self, job: Instruction, length: int) -> int:
         """Tiles of all batches for a sentence of that length."""

@@ -52,14 +52,17 @@ def with_waits(instructions: Sequence[Instruction], memory: MemoryMap) -> tuple[
 def memories(job: Instruction, memory: MemoryMap) -> Iterator[tuple[str, int]]:
     """The memories that an instruction touches: arrays and, of pools with a memory a slot, slots."""
     for operand in job.operands:
-        if operand is None:
-            continue
-        if operand.array not in SLOT_MEMORIES:
-            yield operand.array, 0
-            continue
-        slot = memory.slot_size[operand.array]  # type: ignore[index]
-        last = operand.base + span(operand, job, memory) - 1
-        yield from ((operand.array, number) for number in range(operand.base // slot, last // slot + 1))
+        if operand is not None:
+            yield from memories_of(operand, job, memory)
+
+
+def memories_of(operand: Operand, job: Instruction, memory: MemoryMap) -> list[tuple[str, int]]:
+    """The memories that one operand of an instruction lies in."""
+    if operand.array not in SLOT_MEMORIES:
+        return [(operand.array, 0)]
+    slot = memory.slot_size[operand.array]  # type: ignore[index]
+    last = operand.base + span(operand, job, memory) - 1
+    return [(operand.array, number) for number in range(operand.base // slot, last // slot + 1)]
 
 
 def span(operand: Operand, job: Instruction, memory: MemoryMap) -> int:
@@ -69,9 +72,14 @@ def span(operand: Operand, job: Instruction, memory: MemoryMap) -> int:
         batches = memory.config.vocab_modes[operand.digit]
     if job.op in ENGINE and operand is job.operands[2]:
         stream, cols = (cols, rows) if job.flags & Flag.TRANSPOSED else (rows, cols)
-    elif job.op in ENGINE and operand is job.operands[0]:
+    elif job.op in ENGINE and (operand is job.operands[0] or _added_to_narrow(operand, job)):
         cols = rows
     return (batches - 1) * operand.batch + (stream - 1) * operand.row + cols
+
+
+def _added_to_narrow(operand: Operand, job: Instruction) -> bool:
+    """Whether it is what a narrow result adds to, laid out like it."""
+    return job.op == Op.TO_NARROW and operand in job.operands[3:5]
 
 
 def finish(

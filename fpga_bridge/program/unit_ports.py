@@ -1,4 +1,4 @@
-"""Whether every memory can serve every unit: words that a trip touches against two ports a cycle.
+"""Whether every memory can serve every unit: what a trip touches against the ports of its memories.
 
 A unit starts a trip each interval: the reads of one trip and the writes of an earlier one meet, so
 that all accesses of a pass count together.
@@ -8,31 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
-from fpga_bridge.memory.banks import PORTS
 from fpga_bridge.memory.memory_map import MemoryMap
 from fpga_bridge.program.accelerator import Accelerator
 from fpga_bridge.program.instructions import (
     ENGINE,
+    OPERANDS,
+    RESULTS,
     TRACE_ONLY,
     Flag,
     Instruction,
     Op,
-    Operand,
     Program,
 )
-from fpga_bridge.program.ports import Ports
+from fpga_bridge.program.ports import Access, Ports
 from ttjax import UserError
-
-
-class Access(NamedTuple):
-    """A read or a write of a trip: at most ``size`` elements of a row, ``step`` further in the next trip."""
-
-    operand: Operand
-    size: int
-    step: int
-
 
 # Operands by number that the passes of each operation of the nonlinear unit touch, as in hls/nonlinear.hpp.
 _X, _DY, _OUT, _LOSS = range(4)
@@ -46,6 +36,12 @@ _NONLINEAR_PASSES: dict[Op, tuple[tuple[int, ...], ...]] = {
     Op.CROSS_ENTROPY: ((_X,), (_X, _OUT)),
     Op.JOINT_LOSS: ((_X, _OUT),),
 }
+
+
+# Likewise of the update and, as in hls/norm.hpp, of the norm unit: forward, and where backward differs.
+_PARAMETER, _GRADIENT = range(2)
+_GIVEN, _UNIT, _NORMED, _SCALE, _INVERSE, _SHIFT, _RESIDUAL = range(7)
+_COPY, _D_SCALE, _D_SHIFT = range(5, 8)
 
 
 def check_ports(program: Program, memory: MemoryMap, accelerator: Accelerator) -> None:
@@ -91,49 +87,43 @@ def _needs(job: Instruction, ports: Ports) -> Iterator[tuple[str, int, int]]:
 
 def interval_needed(job: Instruction, ports: Ports) -> int:
     """Cycles between the trips of a norm, nonlinear or update instruction that its memories can serve."""
-    most = 1
-    for accesses in _passes(job, ports):
-        words: dict[tuple[str, int], int] = {}
-        for operand, size, step in accesses:
-            key = ports.memory_of(operand)
-            # Where there is one row, or one batch, their distance doesn't matter.
-            one_batch = replace(operand, batch=operand.batch if job.batches != 1 else 0)
-            row = operand.row if job.stream != 1 else 0
-            words[key] = words.get(key, 0) + ports.words(one_batch, size, row, step)
-        most = max(most, *words.values())
-    return -(-most // PORTS)
+    return max(ports.cycles(job, accesses) for accesses in _passes(job, ports))
 
 
 def _passes(job: Instruction, ports: Ports) -> Iterator[list[Access]]:
     """Accesses of one trip of each pass."""
     a, cols = ports.accelerator, job.extents(ports.memory.config.seq_len).cols
+    operands = (*job.operands, *[None] * OPERANDS)
 
-    def several(lanes: int, *operands: Operand | None) -> list[Access]:
-        return [Access(o, min(lanes, cols), lanes) for o in operands if o is not None]
+    def several(lanes: int, *numbers: int, along: int = cols) -> list[Access]:
+        return [
+            # Where there is one row, or one batch, their distance doesn't matter.
+            Access(
+                replace(operand, batch=operand.batch if job.batches != 1 else 0),
+                number in RESULTS[job.op],
+                min(lanes, along),
+                (operand.row if job.stream != 1 else 0, lanes),
+            )
+            for number in numbers
+            if (operand := operands[number]) is not None
+        ]
 
     if job.op == Op.UPDATE:
-        parameter, gradient = job.operands
-        yield several(a.update_lanes, parameter, parameter, gradient)  # read and written
-        return
-    if job.op in _NONLINEAR_PASSES:
+        (parameter,) = several(a.update_lanes, _PARAMETER)
+        yield [parameter, parameter._replace(writes=False), *several(a.update_lanes, _GRADIENT)]
+    elif job.op in _NONLINEAR_PASSES:
         lanes = 1 if job.op == Op.TANH else a.nonlinear_lanes
         for numbers in _NONLINEAR_PASSES[job.op]:
-            yield several(lanes, *(job.operands[n] for n in numbers))
-        return
-    operands = (*job.operands, *[None] * 8)
-    given, unit, out, scale, inverse = operands[:5]
-    lanes = a.norm_lanes
-    one = [] if inverse is None else [Access(inverse, 1, 1)]
-    if job.op == Op.NORM:
-        shift, residual = operands[5:7]
-        yield several(lanes, given, residual) + one  # the moments; the shift reads no more
-        yield several(lanes, given, residual, scale, shift, unit, out)
+            yield several(lanes, *numbers)
+    elif job.op == Op.NORM:
+        # The moments; the shift that is subtracted reads no more.
+        yield several(a.norm_lanes, _GIVEN, _RESIDUAL) + several(1, _INVERSE, along=1)
+        yield several(a.norm_lanes, _GIVEN, _RESIDUAL, _SCALE, _SHIFT, _UNIT, _NORMED)
     elif job.op == Op.NORM_AGAIN:
-        yield several(lanes, unit, scale, operands[5], out)
+        yield several(a.norm_lanes, _UNIT, _SCALE, _SHIFT, _NORMED)
     elif job.op == Op.NORM_BACKWARD:
-        copy, d_scale, d_shift = operands[5:8]
-        trained = (d_scale, d_shift) if job.flags & Flag.TRAINS else ()
-        yield several(lanes, given, unit, scale, *trained) + one
-        yield several(lanes, given, unit, scale, out, copy)
+        trained = (_D_SCALE, _D_SHIFT) if job.flags & Flag.TRAINS else ()
+        yield several(a.norm_lanes, _GIVEN, _UNIT, _SCALE, *trained) + several(1, _INVERSE, along=1)
+        yield several(a.norm_lanes, _GIVEN, _UNIT, _SCALE, _NORMED, _COPY)
     else:
         raise AssertionError(f"an operation of no passes: {job.op.name}")

@@ -42,7 +42,10 @@ def test_the_pragmas_bind_every_array_to_the_memories_that_are_counted(name: str
     assert bind is not None
     slots = dict(re.findall(r"ARRAY_PARTITION variable=(\w+) block factor=(\d+)", bind[1]))
     in_registers = set(re.findall(r"ARRAY_PARTITION variable=(\w+) complete", bind[1]))
-    lanes = dict(re.findall(r"ARRAY_RESHAPE variable=(\w+) cyclic factor=(\d+)", bind[1]))
+    lanes = {
+        array: (divided, int(factor))
+        for divided, array, factor in re.findall(r"ARRAY_(\w+) variable=(\w+) cyclic factor=(\d+)", bind[1])
+    }
     bound = {
         n: rest for n, *rest in re.findall(r"BIND_STORAGE variable=(\w+) type=(\w+) impl=(\w+)", bind[1])
     }
@@ -51,6 +54,9 @@ def test_the_pragmas_bind_every_array_to_the_memories_that_are_counted(name: str
         if shape.kind == "registers":
             assert array in in_registers and array not in lanes.keys() | bound.keys(), array
             continue
-        assert 32 * int(lanes[array]) == shape.width, array
-        assert bound[array] == ["RAM_T2P" if shape.write_ports == 2 else "RAM_2P", shape.kind.upper()], array
+        # In LUTRAM every lane has an address of its own, and one port that writes.
+        separate = shape.kind == "lutram"
+        assert separate is (shape.write_ports == 1), array
+        assert lanes[array] == ("PARTITION" if separate else "RESHAPE", shape.width // 32), array
+        assert bound[array] == ["RAM_S2P" if separate else "RAM_T2P", shape.kind.upper()], array
         assert int(slots.get(array, 1)) == (memory.slots[array] if array in SLOT_MEMORIES else 1)  # type: ignore[index]

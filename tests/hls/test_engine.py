@@ -19,6 +19,7 @@ from fpga_bridge.program.instructions import LENGTH, NONE, Flag, Instruction, Op
 from fpga_bridge.program.ports import Ports
 from tests.hls.units import (
     MODE,
+    SIZES,
     SLOT,
     SUM_DISTANCE,
     TILE_LANES,
@@ -32,9 +33,11 @@ from tests.hls.units import (
 
 # What the model of ports asks of a memory map; words of 12 lanes beside those of 16.
 MEMORY = SimpleNamespace(
-    config=SimpleNamespace(seq_len=TOKENS),
-    slot_size={"activation": SLOT, "attention": SLOT},
-    layout=SimpleNamespace(banks=[SimpleNamespace(name="cores", lanes=12)]),
+    config=SimpleNamespace(seq_len=TOKENS, immediate=True, vocab_modes=(MODE, MODE)),
+    slot_size={"activation": SLOT},
+    slots={"activation": SIZES["activation"] // SLOT},
+    fixed=[SimpleNamespace(name=name, size=SIZES[name]) for name in ("weights", "extra")],
+    layout=SimpleNamespace(banks=[SimpleNamespace(name="cores", lanes=12, words=SIZES["cores"] // 12)]),
 )
 ACCELERATOR = Accelerator(tile_rows=TILE_ROWS, tile_lanes=TILE_LANES, sum_distance=SUM_DISTANCE)
 PORTS = Ports(cast(Any, MEMORY), ACCELERATOR)
