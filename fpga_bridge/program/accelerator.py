@@ -48,6 +48,8 @@ class Accelerator:
             lanes = getattr(self, name)
             if lanes < 1 or most % lanes:
                 raise UserError(f"{name}: expected a divisor of {most}, what a memory gives, found {lanes}")
+        if self.tile_lanes < 2:
+            raise UserError("tile_lanes: expected at least 2, as many as the fewest tile_rows, found 1")
         if self.nonlinear_lanes < 2:
             raise UserError(
                 "nonlinear_lanes: expected at least 2, one for each of the two losses that are added, found 1"

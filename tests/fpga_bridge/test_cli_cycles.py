@@ -167,6 +167,7 @@ def test_counting_on_the_kernel_agrees_or_gives_status_1(
         (["--length", "1"], "--length: expected 2 to 10 tokens, found 1"),
         (["--length", "11"], "--length: expected 2 to 10 tokens, found 11"),
         (["--out", "absent"], "--out: expected an existing folder, found none at absent"),
+        (["--tile-lanes", "1"], "tile_lanes: expected at least 2, as many as the fewest tile_rows, found 1"),
         (["--tile-rows", "5"], "tile_rows: expected an even number from 2 to 16, found 5"),
         (["--norm-lanes", "12"], "norm_lanes: expected a divisor of 32"),
         (
