@@ -17,7 +17,7 @@ from ttjax.cli_model import ModelArgs
 from ttjax.contraction import checked_flow
 from ttjax.data import load_corpus
 from ttjax.errors import UserError, check_count
-from ttjax.output import Output, check_file, resolved
+from ttjax.output import Output, check_apart, check_file
 from ttjax.picture import check_picture
 from ttjax.recipe import Recipe
 from ttjax.training_picture import draw_training
@@ -132,20 +132,12 @@ class Train:
         for name in ("epochs", "schedule_epochs", "limit"):
             if (value := getattr(self, name)) is not None:
                 check_count(f"--{name.replace('_', '-')}", value)
-        for option, result in self._results():
-            for name in ("checkpoint", "resume"):
-                path = getattr(self, name)
-                # Written last, it would take the checkpoint's place.
-                if path is not None and resolved(Path(path)) == resolved(result):
-                    raise UserError(
-                        f"--{option}: expected another file than --{name}, found {result} for both"
-                    )
+        check_apart(self._results(), [("--checkpoint", self.checkpoint), ("--resume", self.resume)])
         return self._resumed(self.resume) if self.resume is not None else self._fresh()
 
-    def _results(self) -> list[tuple[str, Path]]:
+    def _results(self) -> list[tuple[str, str | Path | None]]:
         """The files that are written at the end, with the option that names each."""
-        json = [] if self.json is None or self.json == "-" else [("json", Path(self.json))]
-        return json if self.picture is None else [*json, ("picture", self.picture)]
+        return [("--json", self.json), ("--picture", self.picture)]
 
     def _given(self) -> dict[str, Any]:
         """The recipe's fields that options give."""

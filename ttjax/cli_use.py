@@ -20,7 +20,7 @@ from ttjax.data.chunks import OUTSIDE
 from ttjax.data.vocabulary import UNK, UNK_LABEL
 from ttjax.errors import UserError
 from ttjax.evaluate import decode, evaluate, predict
-from ttjax.output import Output
+from ttjax.output import Output, check_apart
 
 Model = Annotated[str, tyro.conf.Positional]
 # Columns of the table, and the scores they show.
@@ -58,6 +58,7 @@ class Evaluate:
     def run(self) -> int:
         """Score, print, write the JSON; returns exit status 0."""
         out = Output(self.json)
+        check_apart([("--json", self.json)], [("the model", self.model)])
         checkpoint = read_checkpoint(self.model)
         trained = checkpoint.trained(best=self.best)
         corpus = load_corpus(checkpoint.data.given if self.data is None else self.data, notify=out.say)
@@ -108,6 +109,7 @@ class Predict:
     def run(self) -> int:
         """Predict, print, write the JSON; returns exit status 0."""
         out = Output(self.json)
+        check_apart([("--json", self.json)], [("the model", self.model)])
         texts = [text.split() for text in self.sentences]
         if not texts or not all(texts):
             raise UserError("sentences: expected one or more, each with a word, found an empty one or none")

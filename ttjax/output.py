@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,25 @@ def check_file(path: Path) -> Path:
     target = _target(path)
     check_writable(target, str(path))
     return target
+
+
+def check_apart(
+    results: Iterable[tuple[str, str | Path | None]], inputs: Iterable[tuple[str, str | Path | None]] = ()
+) -> None:
+    """Refuses results that would be written over an input, or over one another.
+
+    Of each file what the user calls it, and its path or None; a result's "-" is standard output.
+
+    Raises:
+        UserError: a result's path leads to the file of an input, or of a result before it.
+    """
+    names = {resolved(Path(path)): name for name, path in inputs if path is not None}
+    for name, path in results:
+        if path is None or str(path) == "-":
+            continue
+        taken = names.setdefault(resolved(Path(path)), name)
+        if taken != name:
+            raise UserError(f"{name}: expected another file than {taken}, found {path} for both")
 
 
 def check_writable(target: Path, what: str) -> None:

@@ -93,6 +93,6 @@ class KernelTrain(Train):
         self._finish(results, out)
         return 0
 
-    def _results(self) -> list[tuple[str, Path]]:
+    def _results(self) -> list[tuple[str, str | Path | None]]:
         of_out = [] if self.out is None else [self.out / f"{report.NAME}{kind}" for kind in (".json", ".png")]
-        return [*super()._results(), *(("out", path) for path in of_out)]
+        return [*super()._results(), *(("--out", path) for path in of_out)]

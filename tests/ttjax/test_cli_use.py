@@ -118,6 +118,24 @@ def test_a_mistake_is_one_line(
     assert captured.out == "" and captured.err.startswith(f"error: {said}") and captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "fly to rome"]], ids=lambda words: words[0])
+def test_the_figures_do_not_take_the_model_s_place(
+    command: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, link = tmp_path / "model.st", tmp_path / "link.st"
+    model.write_bytes((folder / "model.st").read_bytes())
+    link.symlink_to(model)
+    for named in (model, link):
+        capsys.readouterr()
+        assert main([command[0], str(model), *command[1:], "--json", str(named)]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert (
+            captured.err == f"error: --json: expected another file than the model, found {named} for both\n"
+        )
+    assert model.read_bytes() == (folder / "model.st").read_bytes() and link.is_symlink()
+
+
 def test_an_empty_split_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,3 +62,14 @@ def test_the_picture_does_not_take_the_checkpoint_s_place(
     path = str(tmp_path / "run.png")
     assert main(["train", "--preset", "tiny", "--checkpoint", path, "--picture", path]) == 2
     assert "--picture: expected another file than --checkpoint" in capsys.readouterr().err
+
+
+def test_the_picture_does_not_take_the_figures_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "both.svg")
+    options = ["--preset", "tiny", "--blocks", "1", "--data", "travel", "--epochs", "1", "--limit", "4"]
+    assert main(["train", *options, "--json", path, "--picture", path]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"error: --picture: expected another file than --json, found {path} for both\n"
+    assert captured.out == "" and list(tmp_path.iterdir()) == []
