@@ -125,6 +125,14 @@ def test_atis_is_known_by_its_content(world: World):
     assert world.load(str(world.folder / "mine")).name == "atis"
 
 
+@pytest.mark.parametrize("name", ["atis", "ATIS"])
+def test_other_files_in_a_folder_of_its_name_are_not_called_atis(world: World, name: str):
+    folder = world.folder / name
+    write_corpus(OTHER, folder)
+    assert world.load(str(folder)).identity["name"] == f"{name}, changed"
+    assert world.lines == [f"data: {name}, changed ({folder}), 2 train / 1 dev / 1 test sentences"]
+
+
 def test_a_path_that_is_not_there_falls_back_to_nothing(world: World):
     with pytest.raises(UserError, match="missing: expected a folder"):
         world.load(str(world.folder / "missing"))

@@ -53,9 +53,14 @@ def load_corpus(data: str | None, *, fetch: bool = True, notify: Callable[[str],
 
 
 def _read_path(folder: Path) -> Corpus:
-    """A folder's corpus, called "atis" when its files are ATIS's, else as the folder."""
+    """A folder's corpus, called "atis" when its files are ATIS's, else as the folder.
+
+    Other files in a folder of that name are called "atis, changed".
+    """
     corpus = read_corpus(folder, resolved(folder).name)
-    return replace(corpus, name="atis") if sums(corpus_files(corpus)) == ATIS_SUMS else corpus
+    if sums(corpus_files(corpus)) == ATIS_SUMS:
+        return replace(corpus, name="atis")
+    return replace(corpus, name=f"{corpus.name}, changed") if corpus.name.lower() == "atis" else corpus
 
 
 def _read_variable(*, must_be_atis: bool) -> tuple[Corpus, str]:
