@@ -1,6 +1,7 @@
 """Which corpus a command gets, the line that says so, and the commands `ttjax data show` and `fetch`."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,23 @@ def test_atis_is_fetched_into_the_cache(world: World, data: str | None):
     assert world.load(data) == STAND_IN
     assert world.fetches == 1
     assert world.lines[0] == f"data: ATIS ({world.cache}), 1 train / 1 dev / 1 test sentences"
+
+
+@pytest.mark.parametrize("data", [None, "atis"])
+def test_atis_that_another_process_puts_into_the_cache_meanwhile_is_read(
+    world: World, data: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    """It comes after the look at the folder, before the renaming, which then fails."""
+    world.network, rename = True, os.rename
+
+    def late(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        write_corpus(STAND_IN, world.cache)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    assert world.load(data) == STAND_IN
+    assert world.lines == [f"data: ATIS ({world.cache}), 1 train / 1 dev / 1 test sentences"]
 
 
 def test_without_network_travel_and_the_line_says_why(world: World):

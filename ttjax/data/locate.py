@@ -83,7 +83,9 @@ def _cached_or_fetched(fetch: bool) -> tuple[Corpus | None, str]:
         try:
             fetch_atis(folder)
         except UserError as error:
-            return None, f"ATIS was not found and could not be fetched: {error}"
+            # Another process may have put it there meanwhile, which is why this one couldn't.
+            if not folder.exists():
+                return None, f"ATIS was not found and could not be fetched: {error}"
     try:
         verify(read_folder(folder), str(folder))
     except UserError as error:
