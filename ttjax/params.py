@@ -90,12 +90,14 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def abstract_params(config: ModelConfig) -> Params:
     """Parameters as ``jax.ShapeDtypeStruct`` leaves, without values. Shared: not to be changed."""
     # Tracing the initialisation takes a tenth of a second, and everything asks for the same few models.
-    # Blocks are alike: one is traced.
-    one = config.replace(n_blocks=1, frozen=(), recompute=())
+    # Blocks are alike: one is traced. And few positions, whose table is computed, not traced.
+    one = config.replace(n_blocks=1, seq_len=2, frozen=(), recompute=())
     if config == one:
         return jax.eval_shape(lambda: init_params(jax.random.key(0), config))
     layers = dict(abstract_params(one))
-    block = layers.pop("block0")
+    block, embed = layers.pop("block0"), layers["embed"]
+    position = embed["position"].update(shape=(config.seq_len, config.d_model))
+    layers["embed"] = {**embed, "position": position}
     # In the order of their names, like all that JAX has transformed.
     return dict(sorted({**layers, **{f"block{b}": block for b in range(config.n_blocks)}}.items()))
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from ttjax.config import Format, preset
+from ttjax import params
+from ttjax.config import Format, ModelConfig, preset
 from ttjax.errors import UserError
 from ttjax.params import (
     EMBED_STD,
@@ -81,6 +82,19 @@ def test_abstract_parameters_are_the_fresh_ones_without_values(form: Format) -> 
     assert list(flatten(abstract)) == list(flatten(fresh))
     # An eleventh block comes before the third, as JAX sorts names: files are written in this order.
     assert list(abstract)[:4] == ["block0", "block1", "block10", "block2"]
+
+
+def test_abstract_parameters_of_a_long_model_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine could make its position table."""
+    sinusoids = params._sinusoids
+
+    def of_few_rows(config: ModelConfig) -> jax.Array:
+        assert config.seq_len <= TINY.seq_len
+        return sinusoids(config)
+
+    monkeypatch.setattr(params, "_sinusoids", of_few_rows)
+    long = TINY.replace(seq_len=10**12)
+    assert parameter_shapes(long)["embed.position"] == (10**12, TINY.d_model)
 
 
 @pytest.mark.parametrize("form", FORMATS)
