@@ -85,7 +85,8 @@ def make_optimizer(name: str, schedule: optax.Schedule, config: ModelConfig) -> 
     """
     check_name("optimizer", name, OPTIMIZERS)
 
-    # A gradient of 0 isn't enough: weight decay moves a parameter without one.
+    # A training step keeps frozen layers by itself. The mask stays because checkpoints name an optimizer's
+    # state by where it stands, which is one level deeper with it.
     def is_frozen(params: Params) -> Params:
         names = flatten(params)
         return unflatten({leaf: not config.trains(layer_of(leaf)) for leaf in names})

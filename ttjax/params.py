@@ -132,6 +132,14 @@ def freeze(params: Params, config: ModelConfig) -> Params:
     return unflatten(leaves)
 
 
+def keep_frozen(params: Params, before: Params, config: ModelConfig) -> Params:
+    """The same parameters, those of ``config.frozen`` layers as they were ``before``."""
+    if not config.frozen:
+        return params
+    leaves, kept = flatten(params), flatten(before)
+    return unflatten({name: (leaves if config.trains(layer_of(name)) else kept)[name] for name in leaves})
+
+
 def core_list(layer: Params) -> list[Array]:
     """The cores of a TT or TTM layer in order."""
     return [layer[f"core{k}"] for k in range(sum(name.startswith("core") for name in layer))]

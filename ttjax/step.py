@@ -19,7 +19,7 @@ from ttjax.batch import Batch
 from ttjax.config import ModelConfig
 from ttjax.contraction import Flow
 from ttjax.model import loss
-from ttjax.params import Params
+from ttjax.params import Params, keep_frozen
 
 _State = tuple[Params, optax.OptState]
 
@@ -45,14 +45,20 @@ def sgd_step(
         parameters and optimizer state after the step, and the loss before it.
     """
     value, gradients = jax.value_and_grad(loss)(params, batch, config, flow=flow)
-    return *_updated(params, opt_state, gradients, optimizer), value
+    return *_updated(params, opt_state, gradients, optimizer, config), value
 
 
 def _updated(
-    params: Params, opt_state: optax.OptState, gradients: Params, optimizer: optax.GradientTransformation
+    params: Params,
+    opt_state: optax.OptState,
+    gradients: Params,
+    optimizer: optax.GradientTransformation,
+    config: ModelConfig,
 ) -> _State:
     updates, opt_state = optimizer.update(gradients, opt_state, params)
-    return cast(Params, optax.apply_updates(params, updates)), opt_state
+    updated = cast(Params, optax.apply_updates(params, updates))
+    # A gradient of 0 isn't enough: weight decay moves a parameter without one.
+    return keep_frozen(updated, params, config), opt_state
 
 
 def padded_lengths(whole: int) -> tuple[int, ...]:
@@ -97,7 +103,7 @@ def scan_steps(
         which = sum((batch.length > length).astype(jnp.int32) for length in lengths[:-1])
         # The update stays outside: a branch that returned parameters would copy them all.
         value, gradients = jax.lax.switch(which, [at_length(n) for n in lengths], params, batch)
-        return _updated(params, opt_state, gradients, optimizer), value
+        return _updated(params, opt_state, gradients, optimizer, config), value
 
     if on_steps is None:
         (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), batches)

@@ -20,8 +20,8 @@ from ttjax.data import Vocabulary, build_vocabulary, config_for, encode, travel_
 from ttjax.data.vocabulary import CLS, PAD, UNK
 from ttjax.errors import UserError
 from ttjax.model import loss
-from ttjax.optimizers import make_schedule
-from ttjax.params import Params, init_params
+from ttjax.optimizers import make_optimizer, make_schedule
+from ttjax.params import Params, flatten, init_params, layer_of
 from ttjax.recipe import Recipe
 from ttjax.step import PADDED_LENGTHS, scan_steps, sgd_step
 from ttjax.train import (
@@ -106,6 +106,22 @@ def bits(tree: object) -> list[bytes]:
 
 # How XLA compiles unless it is told otherwise, whatever tests tell it: only of that are bits promised.
 AS_BY_DEFAULT = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+
+
+def test_a_frozen_layer_keeps_its_bits_whatever_the_optimizer_does(
+    travel: tuple[Batch, ModelConfig, Vocabulary],
+) -> None:
+    """Weight decay moves a parameter without a gradient."""
+    batches, tiny, _ = travel
+    optimizer = make_optimizer("adamw", optax.constant_schedule(0.1), tiny)  # that knows of no frozen layer
+    config = tiny.replace(frozen=("embed", "block0.norm1"))
+    start = fresh(config)
+    by_step, _, _ = sgd_step(start, optimizer.init(start), at(batches, 0), optimizer, config)
+    by_scan, _, _ = scan_steps(fresh(config), optimizer.init(start), some(batches, 2), optimizer, config)
+    for after in (by_step, by_scan):
+        before, leaves = flatten(start), flatten(after)
+        moved = {layer_of(name) for name, leaf in leaves.items() if not np.array_equal(leaf, before[name])}
+        assert moved == set(config.layers) - set(config.frozen)
 
 
 def test_reports_change_no_bits(travel: tuple[Batch, ModelConfig, Vocabulary]) -> None:
