@@ -147,7 +147,7 @@ class TTMEmbed(nn.Module):
     """``flax.linen.Embed`` whose table (num_embeddings, features) is a tensor train of matrices (TTM).
 
     The attributes up to embedding_init are Embed's own, with their meaning. A fresh table has the mean
-    square that a draw of ``embedding_init`` has.
+    square that a draw of ``embedding_init`` has. Derivatives in reverse mode only: ``jax.jvp`` refuses it.
 
     in_modes, out_modes: factors of num_embeddings and of features, as many of one as of the other; left
     out, those of ``even_modes``, in falling order, as many as the other has: (10, 10, 10) and (12, 8, 8)
