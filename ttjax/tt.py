@@ -77,7 +77,10 @@ def merge_right(
 
 
 def to_dense(cores: Cores, n_in: int) -> Float[Array, "d_in d_out"]:
-    """The matrix W (d_in, d_out) of TT cores, the first ``n_in`` of which carry the input modes."""
+    """The matrix W (d_in, d_out) of TT cores, the first ``n_in`` of which carry the input modes.
+
+    In the cores' dtype: of NumPy's float64, as ``from_dense`` has them, a NumPy array in float64.
+    """
     return merge_left(cores[:n_in])[-1] @ merge_right(cores[n_in:])[-1]
 
 
@@ -147,9 +150,12 @@ def digits_of(index: Ids, modes: Sequence[int]) -> Int[Array, "... k"]:
 
 
 def ttm_to_dense(cores: Cores) -> Float[Array, "m n"]:
-    """The whole table (prod(m_k), prod(n_k)) of TTM cores."""
-    table = jnp.ones((1, 1, 1), cores[0].dtype)
-    for core in cores:
+    """The whole table (prod(m_k), prod(n_k)) of TTM cores.
+
+    A JAX array in the cores' dtype, which without jax_enable_x64 is float32 for those of ``ttm_from_dense``.
+    """
+    table = jnp.asarray(cores[0])[0]
+    for core in cores[1:]:
         rows, columns, _ = table.shape
         _, m, n, s = core.shape
         table = jnp.einsum("abr,rmns->ambns", table, core).reshape(rows * m, columns * n, s)
@@ -167,8 +173,13 @@ def ttm_from_dense(
     """TTM cores of a table by TT-SVD over the paired modes (m_k, n_k), bounded and refused as ``from_dense``.
 
     Raises:
-        UserError: the modes don't multiply to the table's shape, or as ``from_dense``.
+        UserError: the modes aren't paired or don't multiply to the table's shape, or as ``from_dense``.
     """
+    if len(row_modes) != len(column_modes):
+        raise UserError(
+            f"ttm_from_dense: expected as many row modes as column modes, found {row_modes} and"
+            f" {column_modes}"
+        )
     if table.shape != (prod(row_modes), prod(column_modes)):
         raise UserError(
             f"ttm_from_dense: modes multiply to {(prod(row_modes), prod(column_modes))},"

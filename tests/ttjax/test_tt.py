@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from math import prod
 from typing import Any
@@ -195,6 +196,17 @@ def test_modes_of_another_shape() -> None:
         from_dense(np.ones((4, 4)), (2, 3), (2, 2), max_rank=1)
     with pytest.raises(UserError, match=r"modes multiply to \(4, 6\), the table is \(4, 4\)"):
         ttm_from_dense(np.ones((4, 4)), (2, 2), (2, 3), max_rank=1)
+    with pytest.raises(UserError, match=r"as many row modes as column modes, found \(2, 2\) and \(4,\)"):
+        ttm_from_dense(np.ones((4, 4)), (2, 2), (4,), max_rank=1)
+
+
+@pytest.mark.parametrize("modes", [((4, 3), (2, 4)), ((12,), (8,))], ids=["two cores", "one"])
+def test_what_svd_takes_apart_is_put_together_without_a_warning(modes: tuple[Any, Any]) -> None:
+    """A warning is an error here; without the tests' own check of types, for which NumPy's are no cores."""
+    table = np.random.default_rng(0).standard_normal((12, 8))
+    again = inspect.unwrap(ttm_to_dense)(ttm_from_dense(table, *modes, rel_error=0.0))
+    assert again.dtype == jnp.float32
+    np.testing.assert_allclose(again, table, atol=1e-5)
 
 
 def test_digits_are_most_significant_first() -> None:
