@@ -20,9 +20,8 @@ from ttjax.contraction import Flow
 from ttjax.data.chunks import OUTSIDE
 from ttjax.data.corpus import Split
 from ttjax.data.vocabulary import Vocabulary, encode
-from ttjax.errors import UserError
 from ttjax.metrics import intent_accuracy, sentence_accuracy, slot_score, token_accuracy
-from ttjax.model import forward
+from ttjax.model import forward, other_padding
 from ttjax.params import Params
 
 # Examples computed at once: enough to fill the processor, few enough for its cache.
@@ -55,14 +54,11 @@ def predict(
     ``on_chunk(examples done)`` is called after each chunk.
 
     Raises:
-        UserError: the sentences are padded to another length than the model's.
+        UserError: the sentences are padded to another length than the model's; or as ``forward``.
     """
     n, tokens = batch.tokens.shape
     if tokens != config.seq_len:
-        raise UserError(
-            f"sentences: expected them padded to the model's {config.seq_len} tokens, found {tokens}:"
-            " encode them for this model"
-        )
+        raise other_padding(tokens, config)
     intents, slots = np.zeros(n, np.int32), np.zeros((n, config.seq_len), np.int32)
     for start in range(0, n, CHUNK):
         # A short last chunk is filled up from the beginning: one shape is compiled, for all splits.

@@ -16,7 +16,8 @@ from numpy import ndarray
 
 from ttjax.batch import Batch, Ids
 from ttjax.config import ModelConfig
-from ttjax.contraction import Flow, Halves, contract, merge_all_halves, through_halves
+from ttjax.contraction import Flow, Halves, checked_flow, contract, merge_all_halves, through_halves
+from ttjax.errors import UserError
 from ttjax.norm import normalise
 from ttjax.params import Params, check_params, core_list, freeze, linear_names
 from ttjax.products import product
@@ -47,9 +48,13 @@ def forward(
     """Logits of one example (fields of ``batch`` without a leading axis), padded to seq_len or less.
 
     Raises:
-        UserError: the parameters are another model's; found from their names and shapes alone.
+        UserError: the parameters are another model's, found from their names and shapes alone; the sentence
+            is padded beyond seq_len; or the flow is unknown.
     """
     check_params(params, config)
+    checked_flow(flow)
+    if (tokens := batch.tokens.shape[-1]) > config.seq_len:
+        raise other_padding(tokens, config)
 
     def dense_or_tt(name: str, layer: Params, x: Activation) -> Activation:
         return tap(name, linear(layer, x, config, flow, scoped(tap, name), halves.get(name)))
@@ -80,6 +85,14 @@ def forward(
     tokens = tap("slot_norm", layer_norm(params["slot_norm"], tokens, config))
     slot_logits = tap("slot_logits", head(params["slot_out"], tokens))
     return Logits(intent_logits, slot_logits)
+
+
+def other_padding(tokens: int, config: ModelConfig) -> UserError:
+    """What is said of sentences padded to so many tokens where the model doesn't take them."""
+    return UserError(
+        f"sentences: expected them padded to the model's {config.seq_len} tokens, found {tokens}:"
+        " encode them for this model"
+    )
 
 
 def loss(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -190,6 +191,22 @@ def test_another_models_parameters_are_refused(other: ModelConfig, message: str)
     for compute in (loss, loss_and_gradients):
         with pytest.raises(UserError, match=message):
             compute(params, random_batch(0, 4), TINY)
+
+
+@pytest.mark.parametrize("config", [TINY, DENSE], ids=["tt", "dense"])
+def test_a_sentence_longer_than_the_model_is_refused(config: ModelConfig) -> None:
+    params = init_params(jax.random.key(0), config.replace(seq_len=8))
+    for compute in (forward, loss, loss_and_gradients):
+        with pytest.raises(UserError, match="expected them padded to the model's 8 tokens, found 10: encode"):
+            compute(params, random_batch(0, 4), config.replace(seq_len=8))
+
+
+@pytest.mark.parametrize("config", [TINY, DENSE], ids=["tt", "dense"])
+def test_an_unknown_flow_is_refused_whether_the_format_has_flows_or_not(config: ModelConfig) -> None:
+    """Called without the tests' own check of types, which users don't have."""
+    params, flow = init_params(jax.random.key(0), config), cast(Flow, "sideways")
+    with pytest.raises(UserError, match="unknown flow 'sideways': expected one of dense, right_to_left"):
+        inspect.unwrap(forward)(params, random_batch(0, 4), config, flow=flow)
 
 
 def test_check_params_names_what_is_wrong() -> None:
