@@ -38,7 +38,8 @@ class Report:
     before it, ids and rate. made_by: the kernel's instructions whose results the first divergence shows.
     updates: by parameter, the largest excess that leaving it as it was before a step would have had; one
     whose updates stay at or below 1 would agree without them.
-    moved: frozen parameters whose bits the device changed, each with the first step after which it had.
+    moved: parameters that the device holds after a step in other bits than it should, each with the first
+    such step: what is frozen as it was at the start, what is trained as the step's trace shows it.
     """
 
     mode: Mode
@@ -69,7 +70,7 @@ class Report:
 
     @property
     def agree(self) -> bool:
-        """Whether every point of every step agrees, there was one, and what is frozen kept its bits."""
+        """Whether every point of every step agrees, there was one, and nothing changed beside the trace."""
         agreed = bool(self.comparisons) and self.first_divergence is None
         return agreed and self.same_bits is not False and not self.moved
 
@@ -140,7 +141,9 @@ def cosimulate(
             if isinstance(device, KernelDevice):
                 report.made_by = tuple(job.label for job in makers(device.manifest)[first.name])
         state = device.read()
-        for name in _changed(frozen, _of_frozen(state, device.config)):
+        held = flatten(state)
+        shown = {name: actual[f"new_{name}"] for name in held if f"new_{name}" in actual}
+        for name in _changed(frozen | shown, held):
             report.moved.setdefault(name, step)
         progress()
     _run_untraced(device, params, batch, rates, report)
@@ -171,7 +174,7 @@ def _of_frozen(params: Params, config: ModelConfig) -> Trace:
 
 def _changed(before: Trace, after: Trace) -> list[str]:
     """Names of the arrays whose bits differ."""
-    return [n for n, a in after.items() if not np.array_equal(before[n].view(np.uint32), a.view(np.uint32))]
+    return [name for name, array in before.items() if array.tobytes() != after[name].tobytes()]
 
 
 def _run_untraced(device: Device, params: Params, batch: Batch, rates: np.ndarray, report: Report) -> None:

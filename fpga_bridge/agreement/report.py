@@ -68,9 +68,9 @@ def summary(report: Report, device: str = "csim") -> list[str]:
         )
     if report.moved:
         name, step = next(iter(report.moved.items()))
-        count = len(report.moved)
         lines.append(
-            f"frozen parameters that the device changed, {count}; the first: {name}, in step {step + 1}"
+            f"parameters that the device changed and didn't show, {len(report.moved)}; the first: {name}, in"
+            f" step {step + 1}"
         )
     if report.same_bits is not None:
         ending = "the same bits" if report.same_bits else "OTHER BITS"

@@ -123,6 +123,18 @@ def test_a_missing_wait_shows_in_the_bits_of_steps_without_trace() -> None:
     assert not report.agree
 
 
+@pytest.mark.parametrize("mode", ["locked", "free", "isolated"])
+def test_a_parameter_that_changes_after_it_was_shown_is_named_with_its_step(mode: str) -> None:
+    """At the end of a step, where no trace point sees it; the steps without trace do the same."""
+    run = "  run_program(kInstructions, sentence, taps);\n"
+    fault = SourceFault("late_write", "", "", "step.hpp", run, f"{run}  linear_core1[3] *= 2.0f;\n")
+    report = plant(fault, TINY, mode)
+    assert report.moved == {"block0.q.core1": 0} and not report.agree
+    if mode != "free":
+        # The next step begins with it on all sides.
+        assert report.first_divergence is None and report.same_bits is not False
+
+
 def test_a_fault_whose_text_is_gone_says_so() -> None:
     gone = SourceFault("gone", "", "loss", "norm.hpp", "no such text", "")
     with pytest.raises(

@@ -1,10 +1,11 @@
-"""Frozen layers in lockstep: a device that moves one is found out, one that keeps them agrees."""
+"""What a device changes and doesn't show: a frozen parameter, or another after its update."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fpga_bridge.agreement.lockstep import Report, cosimulate
 from fpga_bridge.agreement.report import summary, to_json
@@ -19,16 +20,20 @@ CORE = "block0.q.core0"
 
 
 class Moves(JaxDevice):
-    """Changes a core of the frozen layer in every step but the first, and shows nothing of it."""
+    """Changes one parameter at the end of every step but the first, and shows nothing of it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(CONFIG)
+        self.name, self.stepped = name, 0
 
     def step(
         self, batch: Batch, rate: float, *, trace: bool = False, overrides: Trace | None = None
     ) -> StepResult:
         result = super().step(batch, rate, trace=trace, overrides=overrides)
-        self.stepped = getattr(self, "stepped", 0) + 1
+        self.stepped += 1
         if self.stepped > 1:
             held = flatten(self.read())
-            self.load(unflatten({**held, CORE: np.nextafter(held[CORE], np.float32(9))}))
+            self.load(unflatten({**held, self.name: np.nextafter(held[self.name], np.float32(9))}))
         return result
 
 
@@ -51,15 +56,16 @@ def run(device: Device) -> Report:
     return cosimulate(device, random_params(CONFIG), batch, rates)
 
 
-def test_a_frozen_parameter_that_moves_by_a_bit_is_named_with_its_step() -> None:
-    report = run(Moves(CONFIG))
-    assert report.moved == {CORE: 1} and not report.agree
-    line = f"frozen parameters that the device changed, 1; the first: {CORE}, in step 2"
+@pytest.mark.parametrize("name", [CORE, "slot_out.bias"], ids=["frozen", "updated"])
+def test_a_parameter_that_moves_by_a_bit_unseen_is_named_with_its_step(name: str) -> None:
+    report = run(Moves(name))
+    assert report.moved == {name: 1} and not report.agree
+    line = f"parameters that the device changed and didn't show, 1; the first: {name}, in step 2"
     assert line in summary(report) and summary(report)[-1] == "DISAGREE"
-    assert to_json(report)["moved"] == {CORE: 1}
+    assert to_json(report)["moved"] == {name: 1}
 
 
-def test_a_device_that_keeps_them_agrees() -> None:
+def test_a_device_that_changes_only_what_it_shows_agrees() -> None:
     report = run(JaxDevice(CONFIG))
     assert report.agree and report.moved == {} and summary(report)[-1] == "AGREE"
 
