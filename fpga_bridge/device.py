@@ -27,6 +27,11 @@ class StepResult:
     slot_loss: float
     trace: Trace | None = None
 
+    @property
+    def losses(self) -> Float32[np.ndarray, "3"]:
+        """Joint, intent and slot loss: a row of what ``Device.steps`` returns."""
+        return np.array([self.loss, self.intent_loss, self.slot_loss], np.float32)
+
 
 class Device(Protocol):
     """Something that holds parameters and trains them one sentence at a time.

@@ -26,6 +26,8 @@ from ttjax import Batch, ModelConfig, Params, UserError, flatten
 from ttjax.params import layer_of
 
 Mode = Literal["locked", "free", "isolated"]
+# Trace points of the losses that a step returns, in its order.
+RETURNED = ("loss", "intent_loss", "slot_loss")
 
 
 @dataclass
@@ -33,7 +35,9 @@ class Report:
     """What a co-simulation found.
 
     same_bits: whether the steps run again without trace, in one call, end in the same parameters to the
-    bit; None in isolated mode, where overrides steer the traced steps.
+    bit; same_losses: whether they return the same losses. misstated: losses that the device returned in
+    other bits than its trace shows, each with the first such step. None of these are looked at in isolated
+    mode, where overrides steer the traced steps and take the losses' place.
     failing: both sides' arrays of the first step that disagrees, and its inputs: the device's parameters
     before it, ids and rate. made_by: the kernel's instructions whose results the first divergence shows.
     updates: by parameter, the largest excess that leaving it as it was before a step would have had; one
@@ -52,6 +56,8 @@ class Report:
     made_by: tuple[str, ...] = ()
     updates: dict[str, float] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
+    misstated: dict[str, int] = field(default_factory=dict)
+    same_losses: bool | None = None
 
     @property
     def steps(self) -> int:
@@ -70,9 +76,10 @@ class Report:
 
     @property
     def agree(self) -> bool:
-        """Whether every point of every step agrees, there was one, and nothing changed beside the trace."""
+        """Whether every point of every step agrees, there was one, and the rest is as the trace shows it."""
         agreed = bool(self.comparisons) and self.first_divergence is None
-        return agreed and self.same_bits is not False and not self.moved
+        repeated = self.same_bits is not False and self.same_losses is not False
+        return agreed and repeated and not self.moved and not self.misstated
 
 
 def cosimulate(
@@ -105,6 +112,7 @@ def cosimulate(
         one.load(params)
     frozen = _of_frozen(params, device.config)
     state = device.read()
+    returned = []
     for step, rate in enumerate(rates):
         sentence = Batch(*(np.asarray(field)[step] for field in batch))
         overrides = None
@@ -134,6 +142,10 @@ def cosimulate(
         for name, excess in _of_skipped_updates(compared, exact, before):
             report.updates[name] = max(excess, report.updates.get(name, 0.0))
         report.losses.append((results[0].loss, results[1].loss))
+        returned.append(results[0].losses)
+        for name, loss in zip(RETURNED, returned[-1], strict=True):
+            if overrides is None and name in actual and actual[name].tobytes() != loss.tobytes():
+                report.misstated.setdefault(name, step)
         first = next((c for c in compared if not c.agree), None)
         if first is not None and not report.failing:
             given = StepInput(state, sentence, float(rate)).arrays()
@@ -146,7 +158,7 @@ def cosimulate(
         for name in _changed(frozen | shown, held):
             report.moved.setdefault(name, step)
         progress()
-    _run_untraced(device, params, batch, rates, report)
+    _run_untraced(device, params, batch, rates, np.array(returned), report)
     return report
 
 
@@ -177,12 +189,15 @@ def _changed(before: Trace, after: Trace) -> list[str]:
     return [name for name, array in before.items() if array.tobytes() != after[name].tobytes()]
 
 
-def _run_untraced(device: Device, params: Params, batch: Batch, rates: np.ndarray, report: Report) -> None:
+def _run_untraced(
+    device: Device, params: Params, batch: Batch, rates: np.ndarray, returned: np.ndarray, report: Report
+) -> None:
     """The same steps in one call without trace: their time, and whether tracing changes a bit."""
     traced = flatten(device.read())
     device.load(params)
     start = time.perf_counter()
-    device.steps(batch, rates)
+    losses = device.steps(batch, rates)
     report.ms_per_step = 1e3 * (time.perf_counter() - start) / len(rates)
     if report.mode != "isolated":
         report.same_bits = not _changed(traced, flatten(device.read()))
+        report.same_losses = losses.tobytes() == returned.tobytes()

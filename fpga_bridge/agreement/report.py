@@ -66,15 +66,17 @@ def summary(report: Report, device: str = "csim") -> list[str]:
             f"updates too small to be seen, {len(report.unseen_updates)} of {len(report.updates)} parameters:"
             f" left as they were, they would agree too ({few}{more})"
         )
-    if report.moved:
-        name, step = next(iter(report.moved.items()))
-        lines.append(
-            f"parameters that the device changed and didn't show, {len(report.moved)}; the first: {name}, in"
-            f" step {step + 1}"
-        )
+    for what, found in (
+        ("parameters that the device changed and didn't show", report.moved),
+        ("losses that the device returned otherwise than it showed them", report.misstated),
+    ):
+        if found:
+            name, step = next(iter(found.items()))
+            lines.append(f"{what}, {len(found)}; the first: {name}, in step {step + 1}")
     if report.same_bits is not None:
         ending = "the same bits" if report.same_bits else "OTHER BITS"
-        lines.append(f"the same steps in one call without trace end in {ending}")
+        losses = "the same losses" if report.same_losses else "OTHER LOSSES"
+        lines.append(f"the same steps in one call without trace end in {ending}, with {losses}")
     lines.append(f"{device}: {report.ms_per_step:.1f} ms a step without trace")
     if report.mode == "free":
         lines.append(_drift(report))
@@ -113,8 +115,10 @@ def to_json(report: Report) -> dict[str, Any]:
         "made_by": list(report.made_by),
         "ms_per_step": report.ms_per_step,
         "same_bits_untraced": report.same_bits,
+        "same_losses_untraced": report.same_losses,
         "unseen_updates": report.unseen_updates,
         "moved": report.moved,
+        "misstated": report.misstated,
         "losses": [{"device": json_number(device), "jax": json_number(jax)} for device, jax in report.losses],
         "points": [asdict(c) for c in report.comparisons],
     }

@@ -76,8 +76,7 @@ class JaxDevice:
         """Runs n SGD steps one after the other: joint, intent and slot loss of each."""
         losses = []
         for n, rate in enumerate(rates):
-            result = self.step(Batch(*(np.asarray(field)[n] for field in batch)), float(rate))
-            losses.append((result.loss, result.intent_loss, result.slot_loss))
+            losses.append(self.step(Batch(*(np.asarray(field)[n] for field in batch)), float(rate)).losses)
         return np.array(losses, np.float32).reshape(-1, 3)
 
     def infer(self, batch: Batch) -> Logits:

@@ -6,6 +6,7 @@ Liars wrap the compiled kernel and spoil one thing each.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,10 @@ from fpga_bridge.agreement import lockstep
 from fpga_bridge.agreement.criterion import Comparison, Criterion, compare_step
 from fpga_bridge.agreement.lockstep import Report, cosimulate
 from fpga_bridge.agreement.report import KINDS, describe, stage_table, summary, to_json
-from fpga_bridge.device import StepResult, Trace
+from fpga_bridge.device import Device, StepResult, Trace
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.reference import JaxDevice
-from fpga_bridge.program.manifest import TracePoint, make_manifest
+from fpga_bridge.program.manifest import LOSSES, TracePoint, make_manifest
 from tests.fpga_bridge.liars import Spoils
 from tests.fpga_bridge.samples import (
     RATE,
@@ -39,7 +40,7 @@ from ttjax.data import build_vocabulary, config_for, encode, load_corpus
 N_POINTS = len(make_manifest(TINY).points)
 
 
-def run(device: CsimDevice, mode: str = "locked", n: int = 2) -> Report:
+def run(device: Device, mode: str = "locked", n: int = 2) -> Report:
     return cosimulate(
         device,
         random_params(device.config),
@@ -85,7 +86,7 @@ def test_the_kernel_agrees_in_every_mode(mode: str) -> None:
     )
     assert report.agree, report.first_divergence
     assert report.mode == mode and len(calls) == report.steps == 3
-    assert report.same_bits is (None if mode == "isolated" else True)
+    assert report.same_bits is report.same_losses is (None if mode == "isolated" else True)
     assert all(device == pytest.approx(jax, rel=1e-5) for device, jax in report.losses)
 
 
@@ -128,6 +129,35 @@ def test_a_device_whose_untraced_steps_end_in_other_bits_is_caught() -> None:
     assert report.first_divergence is None
     assert report.same_bits is False and not report.agree
     assert "DISAGREE" in summary(report)
+
+
+@pytest.mark.parametrize("mode", ["locked", "free"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_that_is_returned_otherwise_than_the_trace_shows_it_is_caught(name: str, mode: str) -> None:
+    class Misstates(JaxDevice):
+        def step(self, *args: Any, **options: Any) -> StepResult:
+            result = super().step(*args, **options)
+            below = np.nextafter(np.float32(getattr(result, name)), np.float32(0))
+            return replace(result, **{name: float(below)})
+
+    report = run(Misstates(TINY), mode)
+    assert report.first_divergence is None and not report.agree
+    assert report.misstated == {name: 0} and to_json(report)["misstated"] == {name: 0}
+    line = f"losses that the device returned otherwise than it showed them, 1; the first: {name}, in step 1"
+    assert line in summary(report) and summary(report)[-1] == "DISAGREE"
+
+
+def test_a_device_whose_untraced_steps_return_other_losses_is_caught() -> None:
+    class LastFirst(JaxDevice):
+        def steps(self, batch: Batch, rates: np.ndarray) -> np.ndarray:
+            return super().steps(batch, rates)[::-1]
+
+    report = run(LastFirst(TINY))
+    assert report.first_divergence is None and report.misstated == {} and report.same_bits is True
+    assert report.same_losses is False and not report.agree
+    assert to_json(report)["same_losses_untraced"] is False
+    line = "the same steps in one call without trace end in the same bits, with OTHER LOSSES"
+    assert line in summary(report) and summary(report)[-1] == "DISAGREE"
 
 
 @pytest.mark.parametrize("mode", ["locked", "free", "isolated"])

@@ -78,22 +78,25 @@ def stepped(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return in_float64
 
 
-def test_cosim_says_no_to_other_bits_without_trace(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("same_bits", "same_losses"), [(False, True), (True, False), (True, True)])
+def test_cosim_says_no_to_other_bits_or_losses_without_trace(
+    same_bits: bool, same_losses: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A device whose steps differ so is in test_lockstep.py; here it is its report."""
     device = Opened(CsimDevice(TINY), "csim", simulated=True)
     monkeypatch.setattr("fpga_bridge.cli.cosim.open_device", lambda *_, **__: device)
-    for same_bits, status in ((False, 1), (True, 0)):
-        agreeing = Comparison(0, "embed", "value", "embed", (), agree=True)
-        made = Report("locked", Criterion(), [agreeing], [(1.0, 1.0)], 1.0, same_bits)
-        monkeypatch.setattr("fpga_bridge.cli.cosim.cosimulate", lambda *_, made=made, **__: made)
-        assert main(["cosim", *STEPS]) == status
-        report = written()
-        assert report["first_divergence"] is None
-        assert report["agree"] is report["same_bits_untraced"] is (status == 0)
-        ending = "OTHER BITS" if status else "the same bits"
-        assert f"the same steps in one call without trace end in {ending}" in capsys.readouterr().out
+    agreeing = Comparison(0, "embed", "value", "embed", (), agree=True)
+    made = Report("locked", Criterion(), [agreeing], [(1.0, 1.0)], 1.0, same_bits, same_losses=same_losses)
+    monkeypatch.setattr("fpga_bridge.cli.cosim.cosimulate", lambda *_, **__: made)
+    same = same_bits and same_losses
+    assert main(["cosim", *STEPS]) == (0 if same else 1)
+    report = written()
+    assert report["first_divergence"] is None and report["agree"] is same
+    assert (report["same_bits_untraced"], report["same_losses_untraced"]) == (same_bits, same_losses)
+    ending = "the same bits" if same_bits else "OTHER BITS"
+    losses = "the same losses" if same_losses else "OTHER LOSSES"
+    line = f"the same steps in one call without trace end in {ending}, with {losses}"
+    assert line in capsys.readouterr().out
 
 
 def test_compare_says_no_to_kernels_that_end_in_other_bits(
