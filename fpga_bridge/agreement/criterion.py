@@ -58,7 +58,8 @@ class Comparison:
     that the criterion allows; excess: how often it is that; above 1 disagrees. max_abs and ulp (median, 99 %,
     largest) compare device and JAX element by element. worst: index where they differ most, with what JAX has
     (expected) and the device (actual) there.
-    Figures are None where they could not be computed; ``reason`` then says why.
+    Figures are None where they could not be computed; ``reason`` then says why. diverges: whether JAX or the
+    float64 evaluation has a NaN or an infinity, so that the point says nothing of the device.
     """
 
     step: int
@@ -78,6 +79,7 @@ class Comparison:
     worst: tuple[int, ...] | None = None
     expected: float | str | None = None
     actual: float | str | None = None
+    diverges: bool = False
 
 
 def compare_step(
@@ -141,13 +143,21 @@ def measure(
         if array.shape != point.shape or array.dtype != dtype:
             found = f"{array.dtype} {array.shape}"
             return _failed(step, point, f"{side} has {found}, the manifest {np.dtype(dtype)} {point.shape}")
-    for side, array, _ in sides:
-        if not np.isfinite(array).all():
-            at = _index(np.isfinite(array).argmin(), array)
-            failed = _failed(step, point, f"{side} has {array[at]}")
-            return replace(
-                failed, worst=at, expected=json_number(expected[at]), actual=json_number(actual[at])
-            )
+    broken = {
+        side: _index(np.isfinite(array).argmin(), array)
+        for side, array, _ in sides
+        if not np.isfinite(array).all()
+    }
+    if broken:
+        found = [f"{side} has {array[broken[side]]}" for side, array, _ in sides if side in broken]
+        at = next(iter(broken.values()))
+        return replace(
+            _failed(step, point, ", ".join(found)),
+            worst=at,
+            expected=json_number(expected[at]),
+            actual=json_number(actual[at]),
+            diverges=broken.keys() != {"the device"},
+        )
     size = _norm(truth) or 1.0
     difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
     worst = _index(difference.argmax(), difference)

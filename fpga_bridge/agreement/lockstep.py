@@ -26,6 +26,7 @@ from ttjax import Batch, ModelConfig, Params, UserError, flatten
 from ttjax.params import layer_of
 
 Mode = Literal["locked", "free", "isolated"]
+Verdict = Literal["AGREE", "DISAGREE", "NO VERDICT"]
 # Trace points of the losses that a step returns, in its order.
 RETURNED = ("loss", "intent_loss", "slot_loss")
 
@@ -77,9 +78,18 @@ class Report:
     @property
     def agree(self) -> bool:
         """Whether every point of every step agrees, there was one, and the rest is as the trace shows it."""
-        agreed = bool(self.comparisons) and self.first_divergence is None
+        return self.verdict == "AGREE"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What was found of the device; nothing, where no more is known than that the steps diverge."""
+        first = self.first_divergence
         repeated = self.same_bits is not False and self.same_losses is not False
-        return agreed and repeated and not self.moved and not self.misstated
+        if not (self.comparisons and repeated) or self.moved or self.misstated:
+            return "DISAGREE"
+        if first is None:
+            return "AGREE"
+        return "NO VERDICT" if first.diverges else "DISAGREE"
 
 
 def cosimulate(
@@ -150,7 +160,7 @@ def cosimulate(
         if first is not None and not report.failing:
             given = StepInput(state, sentence, float(rate)).arrays()
             report.failing = {"device": actual, "jax": expected, "truth": exact, INPUT: given}
-            if isinstance(device, KernelDevice):
+            if isinstance(device, KernelDevice) and not first.diverges:
                 report.made_by = tuple(job.label for job in makers(device.manifest)[first.name])
         state = device.read()
         held = flatten(state)

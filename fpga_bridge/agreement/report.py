@@ -82,7 +82,11 @@ def summary(report: Report, device: str = "csim") -> list[str]:
         lines.append(_drift(report))
     first = report.first_divergence
     if first is None:
-        lines.append("AGREE" if report.agree else "DISAGREE")
+        lines.append(report.verdict)
+    elif report.verdict == "NO VERDICT":
+        lines.append(
+            f"NO VERDICT: the steps diverge, whatever the device does: lower --rate; {describe(first)}"
+        )
     else:
         count = sum(not c.agree for c in report.comparisons)
         lines.append(f"DISAGREE at {count} of {len(report.comparisons)} points; the first: {describe(first)}")
@@ -108,6 +112,7 @@ def to_json(report: Report) -> dict[str, Any]:
     first = report.first_divergence
     return {
         "agree": report.agree,
+        "verdict": report.verdict,
         "mode": report.mode,
         "steps": report.steps,
         "criterion": asdict(report.criterion),

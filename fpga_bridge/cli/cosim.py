@@ -32,7 +32,8 @@ KEEP = Path("cosim-divergence.npz")
 class Cosim:
     """Run the same SGD steps on the kernel (C simulation or XRT) and on JAX, and compare every stage.
 
-    Exit status 0: every trace point of every step agrees. 1: the first that does not is named.
+    Exit status 0: every trace point of every step agrees. 1: the first that does not is named, or the steps
+    say nothing of the device (NO VERDICT), and why.
 
     Examples: fpga-bridge cosim --preset enc2 --steps 20
               fpga-bridge cosim --preset tiny --mode isolated --json report.json

@@ -5,6 +5,8 @@ A small made-up step stands in for the kernel's: three points, and truth, JAX an
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,11 +89,18 @@ def test_a_nan_or_an_infinity_on_any_side_never_agrees(seed: int, name: str, sid
     assert all(c.agree for c in others)
 
 
-def test_the_same_nan_on_every_side_does_not_agree() -> None:
+SIDES = {"actual": "the device", "expected": "JAX", "truth": "the float64 evaluation"}
+
+
+@pytest.mark.parametrize("broken", [n for k in (1, 2, 3) for n in combinations(SIDES, k)], ids="-".join)
+def test_every_side_that_is_not_finite_is_named(broken: tuple[str, ...]) -> None:
+    """And what isn't finite on JAX or in float64 is not laid to the device: the steps diverge."""
     sides = step()
-    for trace in sides.values():
-        trace["first"] = np.full_like(trace["first"], np.nan)
-    assert not judged(sides)["first"].agree
+    for side in broken:
+        sides[side]["first"] = np.full_like(sides[side]["first"], np.nan)
+    verdict = judged(sides)["first"]
+    assert verdict.reason == ", ".join(f"{SIDES[side]} has nan" for side in broken)
+    assert not verdict.agree and verdict.diverges is (broken != ("actual",))
 
 
 def test_a_nan_can_be_written_as_json() -> None:

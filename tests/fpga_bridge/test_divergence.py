@@ -10,19 +10,21 @@ import pytest
 
 from fpga_bridge.agreement.kept import INPUT, StepInput
 from fpga_bridge.agreement.lockstep import Report, cosimulate
-from fpga_bridge.agreement.report import summary, to_json
+from fpga_bridge.agreement.report import describe, summary, to_json
 from fpga_bridge.device import Device, StepResult
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.devices.reference import JaxDevice
 from fpga_bridge.program.manifest import make_manifest
 from tests.fpga_bridge.liars import Spoils
-from tests.fpga_bridge.samples import TINY, random_params, rates, same_bits, sentences
+from tests.fpga_bridge.samples import RATE, TINY, random_params, same_bits, sentences
+from ttjax import flatten, unflatten
 
 SIDES = ("device", "jax", "truth")
 
 
-def run(device: Device, mode: str = "locked", n: int = 2) -> Report:
-    return cosimulate(device, random_params(TINY), sentences(TINY, n), rates(n), mode=mode)  # type: ignore[arg-type]
+def run(device: Device, mode: str = "locked", n: int = 2, rate: float = RATE) -> Report:
+    each = np.full(n, rate, np.float32)
+    return cosimulate(device, random_params(TINY), sentences(TINY, n), each, mode=mode)  # type: ignore[arg-type]
 
 
 def test_both_sides_arrays_are_kept_of_the_first_step_that_disagrees() -> None:
@@ -53,6 +55,32 @@ def test_the_first_divergence_is_told_with_whose_result_it_is() -> None:
     assert report.made_by == ("TO_TILE of backward block1.attention",)
     assert summary(report)[-1] == "made by TO_TILE of backward block1.attention"
     assert to_json(report)["made_by"] == [*report.made_by]
+
+
+def test_steps_that_diverge_are_not_laid_to_the_device() -> None:
+    report = run(CsimDevice(TINY), n=1, rate=3e38)
+    first = report.first_divergence
+    assert first is not None and not report.agree and report.made_by == ()
+    assert "the device has " in first.reason and "JAX has " in first.reason
+    why = "the steps diverge, whatever the device does: lower --rate"
+    assert summary(report)[-1] == f"NO VERDICT: {why}; {describe(first)}"
+    assert (to_json(report)["verdict"], to_json(report)["agree"]) == ("NO VERDICT", False)
+
+
+def test_a_device_that_makes_the_steps_diverge_unseen_disagrees() -> None:
+    """The next step begins with its NaN on all sides."""
+
+    class Breaks(JaxDevice):
+        def step(self, *args: Any, **options: Any) -> StepResult:
+            result = super().step(*args, **options)
+            held = flatten(self.read())
+            self.load(unflatten({**held, "slot_out.bias": np.full_like(held["slot_out.bias"], np.nan)}))
+            return result
+
+    report = run(Breaks(TINY))
+    first = report.first_divergence
+    assert first is not None and first.diverges and report.moved == {"slot_out.bias": 0}
+    assert report.verdict == "DISAGREE" and summary(report)[-1].startswith("DISAGREE at ")
 
 
 def test_a_device_that_runs_no_program_has_no_instructions() -> None:
