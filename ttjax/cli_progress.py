@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ttjax.data import Corpus
+from ttjax.data.corpus import title_of
 from ttjax.output import Output
 
 SCORES = ("intent_accuracy", "slot_f1", "token_accuracy", "sentence_accuracy")
@@ -109,8 +110,7 @@ def results_table(
     preset: str, corpus: Corpus, rows: list[dict[str, Any]], tests: dict[str, dict[str, Any]]
 ) -> Table:
     """A row for dev after each epoch and, below, one for each of ``tests``, which are scores by title."""
-    synthetic = " (SYNTHETIC data)" if corpus.synthetic else ""
-    table = Table(title=f"{preset} on {escape(corpus.name)}{synthetic}, scores in %")
+    table = Table(title=f"{preset} on {escape(title_of(corpus.identity))}, scores in %")
     table.add_column("epoch")
     for heading in ("loss", "ms/step", "intent", "slot F1", "token", "sentence"):
         table.add_column(heading, justify="right")

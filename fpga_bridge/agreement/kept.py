@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
@@ -18,6 +20,16 @@ from ttjax.params import check_params
 # What NumPy raises for a file that is none of its own, or no longer as it was.
 DAMAGES = (ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 INPUT = "input"  # beside the sides: what the step started from
+# Among the input's names, as JSON: the model's config, and the identity of the corpus.
+ORIGIN = ("config", "data")
+
+
+class KeptStep(NamedTuple):
+    """A step as a file has it: its model, the identity of its corpus (``Corpus.identity``), its input."""
+
+    config: ModelConfig
+    data: dict[str, str | bool]
+    given: StepInput
 
 
 class StepInput(NamedTuple):
@@ -56,14 +68,20 @@ def check_keep(path: Path) -> Path:
     return target
 
 
-def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
+def keep_arrays(
+    failing: dict[str, Trace], config: ModelConfig, data: dict[str, str | bool], path: Path
+) -> None:
     """Writes the arrays of a failing step as .npz, named SIDE/NAME: of device, jax and truth, and the input.
+
+    Beside the input's arrays, as texts of JSON: the ``config``, and the identity of the corpus, ``data``.
 
     Raises:
         UserError: the file can't be written.
     """
     target = check_keep(path)
     arrays = {f"{side}/{name}": array for side, trace in failing.items() for name, array in trace.items()}
+    for name, origin in zip(ORIGIN, (asdict(config), data), strict=True):
+        arrays[f"{INPUT}/{name}"] = np.asarray(json.dumps(origin))
     content = io.BytesIO()
     # Names of arrays alone: NumPy 2.0 keeps any other keyword as an array too.
     np.savez_compressed(content, **cast(Any, arrays))
@@ -73,33 +91,49 @@ def keep_arrays(failing: dict[str, Trace], path: Path) -> None:
         raise UserError(f"can't write {path}: {error.strerror}; choose another with --keep") from None
 
 
-def read_input(path: Path, start: ModelConfig) -> tuple[ModelConfig, StepInput]:
-    """The step whose arrays ``keep_arrays`` wrote, and the config with the label counts that it has.
+def read_input(path: Path, asked: ModelConfig) -> KeptStep:
+    """The step whose arrays ``keep_arrays`` wrote; its label counts may be others than those of ``asked``.
 
     Raises:
-        UserError: the file can't be read, is none of those, or is of another model.
+        UserError: the file can't be read, is none of those or another version's, or its model is not the
+            one asked for.
     """
+    foreign = UserError(
+        f"{path}: expected the arrays of a step that `fpga-bridge cosim` has kept, found another file or a"
+        " damaged one"
+    )
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             names = [name for name in file.files if name.startswith(f"{INPUT}/")]
-            step = StepInput.of({name.removeprefix(f"{INPUT}/"): file[name] for name in names})
-        labels = [step.params[head]["bias"].shape[0] for head in ("intent_out", "slot_out")]
-        tokens = step.sentence.tokens.shape
+            arrays = {name.removeprefix(f"{INPUT}/"): file[name] for name in names}
+        origin = {name: json.loads(str(arrays.pop(name))) for name in ORIGIN if name in arrays}
+        given = StepInput.of(arrays)
     except OSError as error:
         raise UserError(f"{path}: can't read it ({error.strerror or error})") from None
     except (*DAMAGES, KeyError, IndexError, TypeError, AttributeError):
+        raise foreign from None
+    if origin.keys() != {*ORIGIN} or origin["config"].keys() != asdict(asked).keys():
         raise UserError(
-            f"{path}: expected the arrays of a step that `fpga-bridge cosim` has kept, found another file or"
-            " a damaged one"
-        ) from None
-    config = start.replace(n_intents=labels[0], n_slots=labels[1])
-    try:
-        check_params(step.params, config)
-    except UserError as error:
-        raise UserError(f"{path}: {error}: give the options of the model that the step is of") from None
-    if tokens != (config.seq_len,):
-        raise UserError(
-            f"{path}: expected a sentence padded to {config.seq_len} tokens, found {tokens}: give the options"
-            " of the model that the step is of"
+            f"{path}: expected the model's options and the corpus beside the arrays, found a step that"
+            " another version has kept: let this one run and keep it anew"
         )
-    return config, step
+    fields: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in origin["config"].items()
+    }
+    config = ModelConfig(**fields)
+    try:
+        check_params(given.params, config)
+    except UserError:
+        raise foreign from None
+    if given.sentence.tokens.shape != (config.seq_len,):
+        raise foreign
+    # How many labels there are is the corpus's to say, and a step that is run again needs none.
+    of_corpus = {"n_intents": config.n_intents, "n_slots": config.n_slots}
+    found = asdict(asked.replace(**of_corpus))
+    for name, kept in asdict(config).items():
+        if kept != found[name]:
+            raise UserError(
+                f"{path}: expected {name} {kept} as in the run that kept the step, found {found[name]}: give"
+                " the model's options of that run"
+            )
+    return KeptStep(config, origin["data"], given)

@@ -23,6 +23,7 @@ from fpga_bridge.kernel.faults import find_fault
 from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
+from ttjax.data.corpus import title_of
 from ttjax.output import Output
 
 KEEP = Path("cosim-divergence.npz")
@@ -72,8 +73,8 @@ class Cosim:
     """Where the arrays of both sides go if a step disagrees."""
     replay: Path | None = None
     """Run the one step again whose arrays were kept in that file, in place of sentences and parameters of
-    --data, --steps, --rate and --seed. The model's options must be those of that run. What earlier steps
-    had left in other memories of the chip is not in the file."""
+    --data, --steps, --rate and --seed. The model's options must be those of that run: others are refused.
+    What earlier steps had left in other memories of the chip is not in the file."""
     json: str | None = None
     """File for the report as JSON; - for standard output."""
 
@@ -122,7 +123,7 @@ class Cosim:
         out.write_json(self._json(report, config, origin, opened))
         if report.failing:
             try:
-                keep_arrays(report.failing, self.keep)
+                keep_arrays(report.failing, config, origin["data"], self.keep)
                 out.say(f"arrays of both sides: {self.keep}")
             except UserError as error:
                 # What was found stays found: the report is written and the status is that of the steps.
@@ -133,10 +134,10 @@ class Cosim:
         """What is run: sentences of the corpus from fresh parameters, or the step that was kept."""
         start = self.model.config()
         if self.replay is not None:
-            config, step = read_input(self.replay, start)
-            out.say(f"step: the one kept in {self.replay}, rate {step.rate:g}")
+            config, data, step = read_input(self.replay, start)
+            out.say(f"step: the one kept in {self.replay}, rate {step.rate:g}, on {title_of(data)}")
             batch = Batch(*(np.asarray(field)[None] for field in step.sentence))
-            origin = {"replay": str(self.replay), "rate": step.rate}
+            origin = {"data": data, "replay": str(self.replay), "rate": step.rate}
             return _Given(config, step.params, batch, np.full(1, step.rate, np.float32), origin)
         corpus = load_corpus(self.data, notify=out.say)
         config, batch = draw_sentences(corpus, start, self.steps, self.seed)

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from ttjax.cli_progress import epoch_line
+from ttjax.data.corpus import title_of
 from ttjax.output import write_json
 from ttjax.picture import save, subplots
 
@@ -117,9 +118,8 @@ def _draw(results: Row, path: Path) -> None:
 
 def _title(results: Row) -> str:
     data = results["data"]
-    synthetic = " (SYNTHETIC data)" if data["synthetic"] else ""
     limited = f", {data['train_sentences']} sentences" if data["limited"] else ""
-    return f"{results['preset']} on {data['name']}{synthetic}{limited}, trained on {results['device']}"
+    return f"{results['preset']} on {title_of(data)}{limited}, trained on {results['device']}"
 
 
 def _cells(kernel: Row, jax: Row | None) -> list[str]:

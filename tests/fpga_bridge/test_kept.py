@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,17 @@ import pytest
 
 from fpga_bridge.agreement.kept import INPUT, StepInput, keep_arrays, read_input
 from fpga_bridge.cli import main
+from fpga_bridge.device import Trace
 from tests.fpga_bridge.samples import RATE, TINY, one_of, random_params, sentences
-from ttjax import ModelConfig, UserError, flatten, preset
+from ttjax import UserError, flatten
 
 STEP = StepInput(random_params(TINY), one_of(sentences(TINY, 1)), RATE)
+DATA = {"name": "small", "synthetic": False, "digest": "0123"}
+
+
+def keep_step(path: Path, arrays: Trace | None = None) -> None:
+    """Keeps a step of TINY on a small corpus, by default STEP."""
+    keep_arrays({INPUT: STEP.arrays() if arrays is None else arrays}, TINY, DATA, path)
 
 
 def test_only_the_arrays_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,26 +39,28 @@ def test_only_the_arrays_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     for save in (savez, of_numpy_2_0):
         monkeypatch.setattr(np, "savez_compressed", save)
-        keep_arrays({"device": {"loss": np.ones(2, np.float32)}, "jax": {}}, tmp_path / "kept.npz")
+        sides = {"device": {"loss": np.ones(2, np.float32)}, "jax": {}}
+        keep_arrays(sides, TINY, DATA, tmp_path / "kept.npz")
         with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
-            assert [*arrays] == ["device/loss"]
+            assert {*arrays} == {"device/loss", "input/config", "input/data"}
 
 
 def test_each_side_s_arrays_are_kept_as_they_are(tmp_path: Path) -> None:
     """The truth's in float64."""
     number = 1 / 3
     sides = {"device": np.float32(number), "jax": np.float32(2 * number), "truth": np.float64(number)}
-    keep_arrays({side: {"loss": np.asarray(a)} for side, a in sides.items()}, tmp_path / "kept.npz")
+    losses = {side: {"loss": np.asarray(a)} for side, a in sides.items()}
+    keep_arrays(losses, TINY, DATA, tmp_path / "kept.npz")
     with np.load(tmp_path / "kept.npz", allow_pickle=False) as arrays:
-        kept = {name: (array.dtype, array.item()) for name, array in arrays.items()}
-    assert kept == {f"{side}/loss": (a.dtype, a.item()) for side, a in sides.items()}
+        kept = {side: arrays[f"{side}/loss"] for side in sides}
+    assert {s: (a.dtype, a.item()) for s, a in kept.items()} == {s: (a.dtype, a) for s, a in sides.items()}
 
 
 def test_a_step_is_read_as_it_was_kept(tmp_path: Path) -> None:
-    keep_arrays({"device": {}, INPUT: STEP.arrays()}, tmp_path / "kept.npz")
+    keep_step(tmp_path / "kept.npz")
     # Of another corpus's labels: the file's are those that count.
-    config, step = read_input(tmp_path / "kept.npz", TINY.replace(n_intents=7, n_slots=5))
-    assert config == TINY
+    config, data, step = read_input(tmp_path / "kept.npz", TINY.replace(n_intents=7, n_slots=5))
+    assert config == TINY and data == DATA
     assert step.rate == np.float32(RATE)
     kept, given = flatten(step.params), flatten(STEP.params)
     assert kept.keys() == given.keys()
@@ -70,11 +81,12 @@ def without(name: str) -> dict[str, np.ndarray]:
         without("length"),
         without("slot_out.bias"),
         {**STEP.arrays(), "intent_out": np.ones(2)},
+        {**STEP.arrays(), "tokens": STEP.arrays()["tokens"][1:]},
     ],
-    ids=["nothing", "no rate", "no length", "no classifier", "no tree"],
+    ids=["nothing", "no rate", "no length", "no classifier", "no tree", "another sentence's length"],
 )
 def test_a_file_without_a_step_is_refused(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
-    keep_arrays({"device": {"loss": np.ones(1)}, INPUT: arrays}, tmp_path / "kept.npz")
+    keep_step(tmp_path / "kept.npz", arrays)
     with pytest.raises(UserError, match=r"kept.npz: expected the arrays of a step that `fpga-bridge cosim`"):
         read_input(tmp_path / "kept.npz", TINY)
 
@@ -88,7 +100,7 @@ def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0.3, 0.9])
 def test_a_truncated_file_is_refused(keep: float, tmp_path: Path) -> None:
-    keep_arrays({INPUT: STEP.arrays()}, tmp_path / "whole.npz")
+    keep_step(tmp_path / "whole.npz")
     content = (tmp_path / "whole.npz").read_bytes()
     (tmp_path / "kept.npz").write_bytes(content[: int(keep * len(content))])
     with pytest.raises(UserError, match=r"kept.npz: expected the arrays of a step"):
@@ -96,7 +108,7 @@ def test_a_truncated_file_is_refused(keep: float, tmp_path: Path) -> None:
 
 
 def test_a_bit_that_flipped_in_the_file_is_noticed(tmp_path: Path) -> None:
-    keep_arrays({INPUT: STEP.arrays()}, tmp_path / "kept.npz")
+    keep_step(tmp_path / "kept.npz")
     content = bytearray((tmp_path / "kept.npz").read_bytes())
     content[len(content) // 3] ^= 16
     (tmp_path / "kept.npz").write_bytes(content)
@@ -110,28 +122,34 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("changed", "message"),
     [
-        (TINY.with_rank(7), "core.* expected shape"),
-        (preset("enc2"), "is missing"),
-        (TINY.replace(format="dense"), "is missing"),
-        (TINY.replace(seq_len=TINY.seq_len + 1), "embed.position expected shape"),
+        ({"tt_ranks": (1, 7, 7, 7, 7, 1)}, "tt_ranks (1, 5, 4, 3, 2, 1)"),
+        ({"format": "dense"}, "format tt"),
+        ({"seq_len": TINY.seq_len + 1}, f"seq_len {TINY.seq_len}"),
+        ({"norm_eps": 1e-3}, "norm_eps 1e-05"),
+        ({"recompute": (0,)}, "recompute ()"),
+        ({"rederive": True}, "rederive False"),
+        ({"immediate": False}, "immediate True"),
+        ({"frozen": ("embed", "block0.q")}, "frozen ()"),
     ],
-    ids=["rank", "preset", "dense", "length"],
 )
-def test_another_models_step_is_refused(other: ModelConfig, message: str, tmp_path: Path) -> None:
-    keep_arrays({INPUT: STEP.arrays()}, tmp_path / "kept.npz")
-    with pytest.raises(UserError, match=f"kept.npz: .*{message}.*: give the options of the model"):
-        read_input(tmp_path / "kept.npz", other)
+def test_a_step_under_other_options_is_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Those too that leave every array its shape: it would be another step."""
+    keep_step(tmp_path / "kept.npz")
+    [value] = changed.values()
+    expected = f"kept.npz: expected {message} as in the run that kept the step, found {value}: give"
+    with pytest.raises(UserError, match=re.escape(expected)):
+        read_input(tmp_path / "kept.npz", TINY.replace(**changed))
 
 
-def test_a_sentence_of_another_length_than_the_models_is_refused(tmp_path: Path) -> None:
-    arrays = STEP.arrays()
-    keep_arrays({INPUT: {**arrays, "tokens": arrays["tokens"][1:]}}, tmp_path / "kept.npz")
-    with pytest.raises(
-        UserError,
-        match=rf"expected a sentence padded to {TINY.seq_len} tokens, found \({TINY.seq_len - 1},\)",
-    ):
+@pytest.mark.parametrize("missing", ["config", "data", "a field"])
+def test_a_step_that_another_version_kept_is_refused(missing: str, tmp_path: Path) -> None:
+    config = json.dumps({"format": "tt"} if missing == "a field" else asdict(TINY))
+    texts = {"config": np.asarray(config), "data": np.asarray(json.dumps(DATA))}
+    given = STEP.arrays() | {name: text for name, text in texts.items() if name != missing}
+    np.savez(tmp_path / "kept.npz", **{f"{INPUT}/{name}": array for name, array in given.items()})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"kept.npz: expected .* found a step that another version has kept"):
         read_input(tmp_path / "kept.npz", TINY)
 
 
@@ -147,8 +165,13 @@ def test_cosim_runs_the_step_again(
     whole, again = reports
     assert again["first_divergence"] == whole["first_divergence"]
     assert (again["steps"], again["replay"]) == (1, "cosim-divergence.npz")
-    assert again["rate"] == np.float32(whole["rate"]) and "data" not in again
+    assert again["rate"] == np.float32(whole["rate"]) and again["data"] == whole["data"]
     sound = ["cosim", "--preset", "tiny", "--replay", "cosim-divergence.npz"]
     assert main(sound) == 0
     said = capsys.readouterr().out
-    assert "step: the one kept in cosim-divergence.npz, rate 0.001" in said and "AGREE" in said
+    assert said.startswith(
+        "step: the one kept in cosim-divergence.npz, rate 0.001, on travel (synthetic) (SYNTHETIC data)\n"
+    )
+    assert said.endswith("\nAGREE\n")
+    assert main([*sound, "--frozen", "embed", "block0.q"]) == 2
+    assert "expected frozen () as in the run that kept the step, found" in capsys.readouterr().err

@@ -88,6 +88,11 @@ class Corpus:
         return total.hexdigest()
 
 
+def title_of(identity: Mapping[str, object]) -> str:
+    """What the outputs of a run call the corpus of that ``Corpus.identity``."""
+    return f"{identity['name']}{' (SYNTHETIC data)' if identity['synthetic'] else ''}"
+
+
 def corpus_files(corpus: Corpus) -> dict[str, bytes]:
     """Content of the nine files by relative name: lines of words joined by one space, UTF-8."""
     files = {}
