@@ -186,6 +186,8 @@ class Train:
             raise UserError(
                 f"--epochs: expected at least {before.state.epoch}, which {path} has done, found {epochs}"
             )
+        if self.checkpoint is None and epochs > before.state.epoch:
+            check_file(Path(path))  # a run that is done is scored wherever it lies
         return TrainingPlan(
             self.model.preset or before.preset,
             before.config,

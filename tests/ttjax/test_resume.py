@@ -197,6 +197,21 @@ def test_a_run_does_not_go_back_or_write_over_another(
     assert runs.unbroken.read_bytes() == before
 
 
+def test_a_checkpoint_that_could_not_be_replaced_is_refused_before_the_work(
+    runs: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name leaves no room for the temporary file's. What has nothing left to train is scored again."""
+    first, done = tmp_path / ("f" * 246), tmp_path / ("d" * 246)
+    first.write_bytes(runs.first.read_bytes())
+    done.write_bytes(runs.unbroken.read_bytes())
+    capsys.readouterr()
+    assert main(["train", "--resume", str(first)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert f"{first}: expected a folder to write to" in captured.err and "File name too long" in captured.err
+    assert main(["train", "--resume", str(done)]) == 0
+
+
 def run(program: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
