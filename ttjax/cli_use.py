@@ -165,5 +165,5 @@ def _scores_table(split: str, corpus: Corpus, scores: dict[str, Any]) -> Table:
 def _sentence_table(found: dict[str, Any]) -> Table:
     table = Table("word", "slot", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for word, slot in zip(found["words"], found["slots"], strict=True):
-        table.add_row(escape(word), "" if slot == OUTSIDE else slot)
+        table.add_row(escape(word), "" if slot == OUTSIDE else escape(slot))
     return table

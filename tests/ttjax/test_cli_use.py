@@ -80,6 +80,18 @@ def test_predict_says_what_training_taught(folder: Path, capsys: pytest.CaptureF
     assert [each["unknown"] for each in found] == [[], []]
 
 
+def test_slots_that_look_like_markup_are_shown_as_they_are(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"words": ["at", "noon"], "intent": "go", "unknown": [], "unread": 0}
+    said = found | {"slots": ["B-time[start]", "B-time[/start]"]}
+    monkeypatch.setattr("ttjax.cli_use.said_of", lambda *_: [said])
+    capsys.readouterr()
+    assert main(["predict", str(folder / "model.st"), "at noon"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["at", "B-time[start]"] in lines and ["noon", "B-time[/start]"] in lines
+
+
 def test_letters_that_training_lacks_are_read_as_small_ones(folder: Path) -> None:
     trained = load_params(folder / "model.st")
     capital, own = said_of(trained, [["FLY", "to", "Rome"], ["fly", "to", "Riga"]])
