@@ -65,8 +65,6 @@ class Evaluate:
         if corpus.digest != checkpoint.data.digest:
             out.say(f"data: the model was trained on another corpus than this, {checkpoint.data.name}")
         sentences = corpus.split(self.split)
-        if not sentences:
-            raise UserError(f"--split: expected sentences, found none in {self.split} of {corpus.name}")
         with out.progress() as progress:
             task = progress.add_task(self.split, total=len(sentences))
             scores = evaluate(

@@ -55,7 +55,7 @@ class Epoch(NamedTuple):
     more: dict[str, Any]
 
 
-@runtime_checkable
+@runtime_checkable  # for who checks types at run time, as the tests do
 class Trainer(Protocol):
     """What does a run's steps and scores its parameters."""
 

@@ -146,12 +146,3 @@ def test_the_figures_do_not_take_the_model_s_place(
             captured.err == f"error: --json: expected another file than the model, found {named} for both\n"
         )
     assert model.read_bytes() == (folder / "model.st").read_bytes() and link.is_symlink()
-
-
-def test_an_empty_split_is_refused(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    empty = Corpus("none", False, TRAIN, (), ())
-    monkeypatch.setattr("ttjax.cli_use.load_corpus", lambda *_, **__: empty)
-    assert main(["evaluate", str(folder / "model.st"), "--split", "dev"]) == 2
-    assert "--split: expected sentences, found none in dev of none" in capsys.readouterr().err
