@@ -81,6 +81,11 @@ class Comparison:
     actual: float | str | None = None
     diverges: bool = False
 
+    @property
+    def unjudged(self) -> bool:
+        """Whether an array of zeros would agree too: the error allowed is as large as the value."""
+        return self.allowed is not None and self.allowed >= 1.0
+
 
 def compare_step(
     step: int,

@@ -71,6 +71,20 @@ class Report:
         return [name for name, excess in self.updates.items() if excess <= 1.0]
 
     @property
+    def unjudged(self) -> list[Comparison]:
+        """Points where zeros would agree too, without those of the parameters in ``unseen_updates``."""
+        unseen = {f"{prefix}{name}" for name in self.unseen_updates for prefix in ("d_", "new_")}
+        return [c for c in self.comparisons if c.unjudged and c.name not in unseen]
+
+    @property
+    def undecided(self) -> tuple[int, str] | None:
+        """The first step, and kind of trace point, of whose points zeros would agree at half or more."""
+        unjudged: dict[tuple[int, str], list[bool]] = {}
+        for c in self.comparisons:
+            unjudged.setdefault((c.step, c.kind), []).append(c.unjudged)
+        return next((at for at, of_kind in unjudged.items() if 2 * sum(of_kind) >= len(of_kind)), None)
+
+    @property
     def first_divergence(self) -> Comparison | None:
         """The first disagreement in order of execution."""
         return next((c for c in self.comparisons if not c.agree), None)
@@ -82,14 +96,14 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """What was found of the device; nothing, where no more is known than that the steps diverge."""
+        """What was found of the device: NO VERDICT where the steps diverge, or one is ``undecided``."""
         first = self.first_divergence
         repeated = self.same_bits is not False and self.same_losses is not False
         if not (self.comparisons and repeated) or self.moved or self.misstated:
             return "DISAGREE"
-        if first is None:
-            return "AGREE"
-        return "NO VERDICT" if first.diverges else "DISAGREE"
+        if first is not None:
+            return "NO VERDICT" if first.diverges else "DISAGREE"
+        return "AGREE" if self.undecided is None else "NO VERDICT"
 
 
 def cosimulate(

@@ -14,7 +14,8 @@ from fpga_bridge.agreement.lockstep import Report
 from ttjax.output import json_number
 
 # A relative error from here on says that the value itself is rounding noise: the gradient of a key's bias is
-# zero in exact arithmetic, and so such a bias never leaves its start but by noise.
+# zero in exact arithmetic, and so such a bias never leaves its start but by noise. JAX's error, not the
+# device's, which may be large for other reasons.
 NOISE = 1e-2
 # Parameters named in a line that may have any number of them.
 UNSEEN_SHOWN = 3
@@ -66,6 +67,12 @@ def summary(report: Report, device: str = "csim") -> list[str]:
             f"updates too small to be seen, {len(report.unseen_updates)} of {len(report.updates)} parameters:"
             f" left as they were, they would agree too ({few}{more})"
         )
+    if report.unjudged:
+        earliest = report.unjudged[0]
+        lines.append(
+            f"points that can't be judged, {len(report.unjudged)} of {len(report.comparisons)}: zeros would"
+            f" agree too; the first: {earliest.name}, in step {earliest.step + 1}"
+        )
     for what, found in (
         ("parameters that the device changed and didn't show", report.moved),
         ("losses that the device returned otherwise than it showed them", report.misstated),
@@ -81,18 +88,29 @@ def summary(report: Report, device: str = "csim") -> list[str]:
     if report.mode == "free":
         lines.append(_drift(report))
     first = report.first_divergence
-    if first is None:
+    if report.verdict == "NO VERDICT":
+        lines.append(f"NO VERDICT: {_why_none(report)}")
+    elif first is None:
         lines.append(report.verdict)
-    elif report.verdict == "NO VERDICT":
-        lines.append(
-            f"NO VERDICT: the steps diverge, whatever the device does: lower --rate; {describe(first)}"
-        )
     else:
         count = sum(not c.agree for c in report.comparisons)
         lines.append(f"DISAGREE at {count} of {len(report.comparisons)} points; the first: {describe(first)}")
         if report.made_by:
             lines.append(f"made by {', '.join(report.made_by)}")
     return lines
+
+
+def _why_none(report: Report) -> str:
+    """Why there is no verdict, and what to do."""
+    if report.first_divergence is not None:
+        where = describe(report.first_divergence)
+        return f"the steps diverge, whatever the device does: lower --rate; {where}"
+    assert report.undecided is not None
+    step, kind = report.undecided
+    return (
+        f"half or more of step {step + 1}'s points under {KINDS[kind]} can't be judged: lower --rate or"
+        " --multiple, or run fewer --steps"
+    )
 
 
 def describe(c: Comparison) -> str:
@@ -109,7 +127,7 @@ def describe(c: Comparison) -> str:
 
 def to_json(report: Report) -> dict[str, Any]:
     """The report's figures as JSON values; steps count from 0, ``first_divergence`` is null if all agree."""
-    first = report.first_divergence
+    first, undecided = report.first_divergence, report.undecided
     return {
         "agree": report.agree,
         "verdict": report.verdict,
@@ -122,6 +140,8 @@ def to_json(report: Report) -> dict[str, Any]:
         "same_bits_untraced": report.same_bits,
         "same_losses_untraced": report.same_losses,
         "unseen_updates": report.unseen_updates,
+        "unjudged": len(report.unjudged),
+        "undecided": None if undecided is None else {"step": undecided[0], "kind": undecided[1]},
         "moved": report.moved,
         "misstated": report.misstated,
         "losses": [{"device": json_number(device), "jax": json_number(jax)} for device, jax in report.losses],
@@ -140,7 +160,7 @@ def _cell(comparisons: list[Comparison]) -> str:
     if not comparisons:
         return ""
     failed = next((c for c in comparisons if not c.agree), None)
-    real = [c for c in comparisons if c.device_error is not None and c.device_error < NOISE]
+    real = [c for c in comparisons if c.jax_error is not None and c.jax_error < NOISE]
     worst = failed or max(real or comparisons, key=lambda c: c.device_error or 0.0)
     if worst.device_error is None or worst.jax_error is None:
         return f"[red]{worst.reason}[/red]"

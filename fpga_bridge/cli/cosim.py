@@ -33,8 +33,9 @@ KEEP = Path("cosim-divergence.npz")
 class Cosim:
     """Run the same SGD steps on the kernel (C simulation or XRT) and on JAX, and compare every stage.
 
-    Exit status 0: every trace point of every step agrees. 1: the first that does not is named, or the steps
-    say nothing of the device (NO VERDICT), and why.
+    Exit status 0: every trace point of every step agrees. 1: the first that does not is named; or NO VERDICT,
+    since the steps diverge, or since zeros would agree too at half or more of a step's points in a column of
+    the table: the error allowed there is as large as the value.
 
     Examples: fpga-bridge cosim --preset enc2 --steps 20
               fpga-bridge cosim --preset tiny --mode isolated --json report.json
@@ -47,7 +48,8 @@ class Cosim:
     steps: int = 20
     """Training sentences to step through, drawn from the training split."""
     mode: str = "locked"
-    """locked: each step starts from the device's state. free: all run on alone, to see the drift.
+    """locked: each step starts from the device's state. free: all run on alone, to see the drift; after many
+    steps it can be too large for a verdict.
     isolated: each stage gets the float64 evaluation's inputs, so that its error is its own."""
     data: str | None = None
     """Corpus: a folder, "atis" or "travel". Default: $TTJAX_DATA, else ATIS if it is cached or can be

@@ -45,6 +45,11 @@ def test_a_cell_is_noise_only_where_there_is_nothing_else() -> None:
     noise = point(0.5, 0.25)
     assert cells(noise)[0] == "noise 2.0×"
     assert cells(noise, point(4e-6, 2e-6))[0] == "4.0e-06 2.0×"
+    assert cells(point(5e-3, 0.25), point(4e-6, 2e-6))[0] == "4.0e-06 2.0×"
+
+
+def test_a_cell_shows_the_devices_large_error_where_jaxs_is_small() -> None:
+    assert cells(point(0.08, 4e-3), point(4e-6, 2e-6))[0] == "8.0e-02 20.0×"
 
 
 def test_a_cell_shows_the_first_disagreement_before_any_larger_error() -> None:

@@ -1,8 +1,12 @@
-"""Updates too small for the criterion to see: named, so that agreement is not taken for more than it says."""
+"""What the criterion can't see, told so that agreement is not taken for more than it says.
+
+Updates too small, points where zeros would agree too, and steps of which no verdict is given.
+"""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +14,10 @@ import pytest
 from fpga_bridge.agreement.criterion import Comparison, Criterion
 from fpga_bridge.agreement.lockstep import Mode, Report, cosimulate
 from fpga_bridge.agreement.report import summary, to_json
-from fpga_bridge.device import StepResult, Trace
+from fpga_bridge.device import Device, StepResult, Trace
 from fpga_bridge.devices.csim import CsimDevice
+from fpga_bridge.devices.reference import JaxDevice
+from fpga_bridge.program.manifest import LOSSES
 from tests.fpga_bridge.samples import RATE, TINY, random_params, sentences
 from ttjax import Batch, Params, flatten, unflatten
 
@@ -102,3 +108,72 @@ def test_an_excess_is_the_error_over_what_is_allowed() -> None:
     for c in honest(RATE).comparisons:
         assert c.device_error is not None and c.allowed is not None and c.allowed > 0
         assert c.excess == pytest.approx(c.device_error / c.allowed)
+
+
+class ShowsZeros(JaxDevice):
+    """Steps as JAX does, and shows zeros at every point."""
+
+    def step(self, *args: Any, **options: Any) -> StepResult:
+        result = super().step(*args, **options)
+        shown = {name: np.zeros_like(array) for name, array in (result.trace or {}).items()}
+        return StepResult(result.loss, result.intent_loss, result.slot_loss, shown or None)
+
+
+def sure_of_itself(device: Device) -> Report:
+    """One step of a model that has no doubt of the labels: float32 loses what is left of the gradients."""
+    params = random_params(TINY)
+    for head in ("intent_out", "slot_out"):
+        params[head]["bias"][0] = 25  # Of e^-25 float64 still sees what it takes from 1.
+    sentence = sentences(TINY, 1)
+    labels = {"intent": np.zeros_like(sentence.intent), "slots": np.zeros_like(sentence.slots)}
+    return cosimulate(device, params, sentence._replace(**labels), np.full(1, RATE, np.float32))
+
+
+def test_zeros_agree_just_where_a_point_is_said_to_be_unjudged() -> None:
+    compared = sure_of_itself(ShowsZeros(TINY)).comparisons
+    assert all(c.agree is c.unjudged for c in compared if c.device_error == 1.0)
+    assert {c.agree for c in compared if c.kind == "value_gradient"} == {True}
+    assert [c.name for c in compared if c.kind == "value" and c.agree] == [*LOSSES]
+
+
+def test_a_step_whose_gradients_float32_loses_gets_no_verdict() -> None:
+    """JAX itself agrees at every point there, as zeros would."""
+    report = sure_of_itself(JaxDevice(TINY))
+    assert report.first_divergence is None and report.undecided == (0, "value_gradient")
+    assert (report.verdict, report.agree) == ("NO VERDICT", False)
+
+
+def points(step: int, kind: str, *allowed: float) -> list[Comparison]:
+    """Of one kind, agreeing, with these errors allowed."""
+    return [Comparison(step, f"{kind} {i}", kind, "s", (), True, allowed=a) for i, a in enumerate(allowed)]
+
+
+@pytest.mark.parametrize("kind", ["value", "value_gradient", "parameter_gradient", "updated"])
+def test_half_the_points_of_one_kind_in_one_step_decide(kind: str) -> None:
+    others = [*points(0, "a", 0.5, 0.5, 0.5), *points(1, "a", 0.5, 2.0, 0.5), *points(0, kind, 0.9, 0.9)]
+    few = Report("locked", Criterion(), [*others, *points(1, kind, 0.5, 1.0, 0.999)], ms_per_step=1.0)
+    assert few.undecided is None and few.agree and summary(few)[-1] == "AGREE"
+    half = Report("locked", Criterion(), [*others, *points(1, kind, 0.5, 1.0, 7.0, 0.999)], ms_per_step=1.0)
+    assert half.undecided == (1, kind) and half.verdict == "NO VERDICT" and not half.agree
+    heading = {"value": "forward", "value_gradient": "backward", "parameter_gradient": "gradients"}
+    assert summary(half)[-1] == (
+        f"NO VERDICT: half or more of step 2's points under {heading.get(kind, kind)} can't be judged: lower"
+        " --rate or --multiple, or run fewer --steps"
+    )
+    assert to_json(half)["undecided"] == {"step": 1, "kind": kind}
+    wrong = Report("locked", Criterion(), [*half.comparisons, *points(1, "value", 0.5)], moved={"p": 0})
+    assert wrong.verdict == "DISAGREE"
+
+
+def test_points_that_can_not_be_judged_are_counted_but_those_of_updates_named_as_unseen() -> None:
+    few = Report("locked", Criterion(), points(2, "value", 0.5, 1.0, 0.5, 0.5, 2.0), ms_per_step=1.0)
+    few.updates["b.k.bias"] = 0.5
+    few.comparisons += [
+        Comparison(0, f"{prefix}b.k.bias", "updated", "b.k", (3,), agree=True, allowed=9.0)
+        for prefix in ("d_", "new_")
+    ]
+    few.comparisons += points(0, "updated", 0.1, 0.1, 0.1)
+    line = "points that can't be judged, 2 of 10: zeros would agree too; the first: value 1, in step 3"
+    assert line in summary(few) and summary(few)[-1] == "AGREE"
+    assert to_json(few)["unjudged"] == 2
+    assert not any("can't be judged" in line for line in summary(honest(RATE)))

@@ -99,6 +99,20 @@ def test_cosim_says_no_to_other_bits_or_losses_without_trace(
     assert line in capsys.readouterr().out
 
 
+def test_cosim_says_no_where_its_steps_say_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = Opened(CsimDevice(TINY), "csim", simulated=True)
+    monkeypatch.setattr("fpga_bridge.cli.cosim.open_device", lambda *_, **__: device)
+    for allowed, status in ((1.0, 1), (0.9, 0)):
+        agreeing = Comparison(0, "embed", "value", "embed", (), agree=True, allowed=allowed)
+        made = Report("locked", Criterion(), [agreeing], [(1.0, 1.0)], 1.0, True, same_losses=True)
+        monkeypatch.setattr("fpga_bridge.cli.cosim.cosimulate", lambda *_, made=made, **__: made)
+        assert main(["cosim", *STEPS]) == status
+        assert written()["agree"] is (status == 0)
+        assert ("NO VERDICT" in capsys.readouterr().out) is (status == 1)
+
+
 def test_compare_says_no_to_kernels_that_end_in_other_bits(
     stepped: list[bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
