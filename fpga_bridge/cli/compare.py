@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import tyro
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from fpga_bridge.agreement.compare import Course, Finding, jax_course, judge, kernel_course, same_end
@@ -24,6 +25,7 @@ from fpga_bridge.devices.xrt_open import check_xclbin_file
 from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
+from ttjax.data.corpus import title_of
 from ttjax.output import Output, json_number
 from ttjax.picture import check_picture, save, subplots
 from ttjax.provenance import versions
@@ -106,7 +108,9 @@ class Compare:
                 if name not in JAX_DEVICES:
                     kernels.append(course)
         same = same_end(kernels) if len(kernels) > 1 else None
-        title = f"{self.model.preset}, {self.steps} steps: error against float64"
+        title = (
+            f"{self.model.preset} on {title_of(corpus.identity)}, {self.steps} steps: error against float64"
+        )
         out.console.print(_table(title, findings))
         for finding in findings:
             if finding.absent is not None:
@@ -172,7 +176,8 @@ def draw_drift(findings: list[Finding], title: str, path: Path) -> None:
         with np.errstate(divide="ignore", invalid="ignore"):
             other.plot(steps, 100 * (drift / reference - 1), **look)
     error.axhline(2.0**-24, color="grey", linestyle=":", label="float32 rounds to 2⁻²⁴")
-    error.set(ylabel="‖parameters − float64‖ / ‖float64‖", yscale="log", title=title)
+    error.set(ylabel="‖parameters − float64‖ / ‖float64‖", yscale="log")
+    error.set_title(title, wrap=True)
     first = present[0].device if present else "none"
     other.set(xlabel="SGD step, one sentence each", ylabel=f"% above {first}")
     other.xaxis.get_major_locator().set_params(integer=True)
@@ -194,7 +199,7 @@ def _check_truth(truth: Course) -> None:
 
 
 def _table(title: str, findings: list[Finding]) -> Table:
-    table = Table("device", title=title, title_style="", box=box.SIMPLE_HEAD)
+    table = Table("device", title=escape(title), title_style="", box=box.SIMPLE_HEAD)
     for column in ("parameters", "worst parameter", "loss", "ms a step"):
         table.add_column(column, justify="right")
     for f in findings:

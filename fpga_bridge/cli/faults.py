@@ -40,7 +40,7 @@ class Faults:
     list: bool = False
     """Only list the faults."""
     json: str | None = None
-    """File for the findings as JSON; - for standard output."""
+    """File for the findings as JSON, with the corpus; - for standard output."""
 
     def run(self) -> int:
         """Plant, compare, print; returns the exit status."""
@@ -80,7 +80,7 @@ class Faults:
         out.console.print(table)
         missed = sum(not finding["right"] for finding in findings)
         out.say(f"{len(findings) - missed} of {len(findings)} faults found at the right first point")
-        out.write_json(findings)
+        out.write_json({"data": corpus.identity, "findings": findings})
         return 1 if missed else 0
 
 

@@ -309,8 +309,8 @@ def test_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_the_command_faults_finds_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
     found = json_on_standard_output(["faults", "--preset", "tiny"], 0, capsys)
-    assert [entry["fault"] for entry in found] == [*FAULTS]
-    assert all(entry["right"] for entry in found)
+    assert [entry["fault"] for entry in found["findings"]] == [*FAULTS]
+    assert all(entry["right"] for entry in found["findings"])
 
 
 @pytest.mark.parametrize("command", ["build", "layout", "lint", "faults"])

@@ -1,6 +1,6 @@
 """A picture that can't be drawn is refused before the work that it would show, and nothing is written.
 
-The work itself is replaced by a failure: reaching it is the defect.
+The work itself is replaced by a failure: reaching it is the defect. What is drawn says what it is of.
 """
 
 from __future__ import annotations
@@ -66,3 +66,11 @@ def test_a_picture_s_path_that_cannot_be_one_is_refused_first(
         said = capsys.readouterr().err
         assert said.startswith(f"error: --picture: expected {expected}") and said.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
+
+
+def test_the_picture_of_drift_names_its_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    monkeypatch.chdir(tmp_path)
+    command = ["compare", "--preset", "tiny", "--data", "travel", "--steps", "1", "--devices", "jax-cpu"]
+    assert main([*command, "--picture", "drift.svg"]) == 0
+    assert "tiny on travel (synthetic) (SYNTHETIC data), 1 steps" in Path("drift.svg").read_text()

@@ -28,6 +28,8 @@ from ttjax.data import Sentence
 from ttjax.data.corpus import Corpus
 
 STEPS = ["--preset", "tiny", "--steps", "2", "--json", "out.json"]
+SENTENCE = Sentence(("to", "rome"), ("O", "B-city"), "go")
+CORPUS = Corpus("small", False, (SENTENCE,) * 3, (SENTENCE,), (SENTENCE,))
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of the test's own; a few sentences, and parameters from numpy, which cost no compilation."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "140")
-    sentence = Sentence(("to", "rome"), ("O", "B-city"), "go")
-    corpus = Corpus("small", False, (sentence,) * 3, (sentence,), (sentence,))
     for command in ("cosim", "compare", "faults"):
-        monkeypatch.setattr(f"fpga_bridge.cli.{command}.load_corpus", lambda data, notify: corpus)
+        monkeypatch.setattr(f"fpga_bridge.cli.{command}.load_corpus", lambda data, notify: CORPUS)
     for command in ("cosim", "compare"):
         monkeypatch.setattr(
             f"fpga_bridge.cli.{command}.init_params", lambda key, config: random_params(config)
@@ -161,13 +161,16 @@ def test_faults_says_no_unless_each_is_found_at_its_point_and_not_before_its_ste
         faults = {name: replace(fault, name=name) for name in names}
         monkeypatch.setattr("fpga_bridge.cli.faults.FAULTS", faults)
         assert main(arguments) == (0 if len(names) == 1 else 1)
-    assert written() == [
-        *(
-            {"fault": name, "found_at": point, "step": step, "right": right}
-            for name, (step, point, right) in planted.items()
-        ),
-        {"fault": "unseen", "found_at": None, "step": None, "right": False},
-    ]
+    assert written() == {
+        "data": CORPUS.identity,
+        "findings": [
+            *(
+                {"fault": name, "found_at": point, "step": step, "right": right}
+                for name, (step, point, right) in planted.items()
+            ),
+            {"fault": "unseen", "found_at": None, "step": None, "right": False},
+        ],
+    }
     said = capsys.readouterr().out
     assert "1 of 1 faults found" in said and "2 of 5 faults found" in said
     assert f"step 2 or later, {fault.point}" in said and f"step 1, {fault.point}" in said
