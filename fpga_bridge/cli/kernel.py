@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.kernel.build import build_kernel, kernel_folder
 from fpga_bridge.kernel.header import HEADER_NAME, hash_text, header, kernel_hash
 from fpga_bridge.kernel.labels import config_of_data
@@ -40,9 +41,11 @@ class Build:
     def run(self) -> int:
         """Build and copy; returns exit status 0."""
         out = Output(self.json)
-        manifest = make_manifest(config_of_data(self.model.config(), self.data, out.say))
+        config = config_of_data(self.model.config(), self.data, out.say)
+        manifest = make_manifest(config)
         with out.console.status("building the kernel"):
             library = build_kernel(manifest)
+        CsimDevice(config, library)  # refuses what can't be loaded or has another hash
         try:
             replace_file(self.to / "kernel.so", library.read_bytes(), make_folder=True)
             replace_file(self.to / HEADER_NAME, header(manifest).encode())

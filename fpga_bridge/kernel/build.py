@@ -89,7 +89,7 @@ def build_kernel(
     """The shared library of an accelerator's kernel for a manifest's config, compiled unless in the cache.
 
     ``sources`` replaces the kernel's own, and the generated header if it has one (a planted fault). The
-    library is written atomically.
+    library is written atomically, with a digest after its content: a damaged one is compiled again.
 
     Raises:
         UserError: there is no compiler, it refuses the sources (its first errors are quoted) or writes
@@ -101,7 +101,7 @@ def build_kernel(
     for part in (*FLAGS, *WARNINGS, *(text for item in sorted(files.items()) for text in item)):
         digest.update(part.encode() + b"\0")
     library = kernel_cache() / digest.hexdigest()[:32] / "kernel.so"
-    if library.is_file():
+    if _is_whole(library):
         return library
     with tempfile.TemporaryDirectory(prefix="ttfpga-") as scratch:
         # The compiler names a source as it lies in a checkout, and what is generated as such.
@@ -114,7 +114,9 @@ def build_kernel(
             raise UserError(f"{compiler} does not compile the kernel: {first_errors(result.stderr)}")
         content = read_built(built, compiler, "the kernel")
         try:
-            replace_file(library, content, make_folder=True)
+            # One file, so that builds at the same time can't leave one's digest with the other's library.
+            # What follows an ELF file's sections is not loaded.
+            replace_file(library, content + hashlib.sha256(content).digest(), make_folder=True)
         except OSError as error:
             raise UserError(
                 f"can't keep the kernel in {kernel_cache()}: {error.strerror}; name another cache in"
@@ -160,6 +162,14 @@ def read_built(built: Path, compiler: str, what: str) -> bytes:
         raise UserError(
             f"{compiler} ended without an error but did not write {what}: name another compiler in $CXX"
         ) from None
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library is in the cache with the content that was written: a page less kills who loads it."""
+    if not library.is_file():
+        return False
+    content, end = library.read_bytes(), -hashlib.sha256().digest_size
+    return hashlib.sha256(content[:end]).digest() == content[end:]
 
 
 def _target(compiler: str) -> bytes:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from fpga_bridge.cli import main
 from fpga_bridge.devices import csim
 from fpga_bridge.devices.csim import CsimDevice
 from fpga_bridge.kernel import build
@@ -84,6 +87,29 @@ def test_one_content_is_built_once_and_any_change_is_built_again(
     assert build_kernel(MANIFEST) != first
     assert len(runs) == 3
     assert len(built(cache)) == 3
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda whole: whole[:-1],
+        lambda whole: b"",
+        lambda whole: whole[:3] + b"?" + whole[4:],
+        lambda whole: whole[: -hashlib.sha256().digest_size],
+    ],
+    ids=["cut off", "empty", "another byte", "of an earlier version, without a digest"],
+)
+def test_a_damaged_library_in_the_cache_is_built_again(
+    damaged: Callable[[bytes], bytes], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could be loaded, and would end the process without a word where a page is missing."""
+    monkeypatch.setattr(build, "read_built", lambda *_: b"no matter what")
+    monkeypatch.setattr(build, "run_compiler", lambda *_: SimpleNamespace(returncode=0))
+    library = build_kernel(MANIFEST)
+    whole = library.read_bytes()
+    library.write_bytes(damaged(whole))
+    assert build_kernel(MANIFEST) == library
+    assert library.read_bytes() == whole
 
 
 def test_another_compiler_or_machine_is_another_build(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,3 +308,15 @@ def test_a_compiler_that_writes_nothing_is_refused_by_name(
     ):
         build_kernel(MANIFEST)
     assert built(cache) == []
+
+
+def test_the_command_hands_out_no_library_that_it_could_not_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library = tmp_path / "kernel.so"
+    library.write_bytes(b"no matter what")
+    monkeypatch.setattr("fpga_bridge.cli.kernel.build_kernel", lambda manifest: library)
+    assert main(["build", "--preset", "tiny", "--to", str(tmp_path / "built")]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"error: {library} is not a simulation kernel") and "hash" not in said.out
+    assert not (tmp_path / "built").exists()
