@@ -26,7 +26,7 @@ from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
 from ttjax.data.corpus import title_of
-from ttjax.output import Output, json_number
+from ttjax.output import Output, check_apart, json_number
 from ttjax.picture import check_picture, save, subplots
 from ttjax.provenance import versions
 
@@ -72,6 +72,7 @@ class Compare:
     def run(self) -> int:
         """Run, print, write, draw; returns the exit status."""
         out = Output(self.json)
+        check_apart([("--json", self.json), ("--picture", self.picture)], [("--xclbin", self.xclbin)])
         for name in self.devices:
             if name not in JAX_DEVICES:
                 _check(name)

@@ -24,7 +24,7 @@ from ttjax import Batch, ModelConfig, Params, UserError, init_params
 from ttjax.cli_model import ModelArgs
 from ttjax.data import load_corpus
 from ttjax.data.corpus import title_of
-from ttjax.output import Output
+from ttjax.output import Output, check_apart
 
 KEEP = Path("cosim-divergence.npz")
 
@@ -83,6 +83,10 @@ class Cosim:
     def run(self) -> int:
         """Run, print, write; returns the exit status."""
         out = Output(self.json)
+        built = [("--kernel", self.kernel), ("--xclbin", self.xclbin)]
+        check_apart([("--json", self.json)], [("--replay", self.replay), ("--keep", self.keep), *built])
+        # In the place of the step that is run again a disagreement's arrays are welcome: it is that step.
+        check_apart([("--keep", self.keep)], built)
         fault = None if self.fault is None else find_fault(self.fault)
         if fault is not None and self.kernel is not None:
             raise UserError("expected --fault or --kernel, found both: a fault is planted in a fresh build")

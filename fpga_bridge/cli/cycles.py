@@ -18,7 +18,7 @@ from fpga_bridge.program.accelerator import Accelerator
 from ttjax import Batch, ModelConfig, UserError
 from ttjax.cli_model import ModelArgs
 from ttjax.data import build_vocabulary, config_for, encode, load_corpus
-from ttjax.output import Output
+from ttjax.output import Output, check_apart
 from ttjax.picture import check_results_folder
 
 CLOCKS = (100.0, 300.0)  # MHz
@@ -57,6 +57,8 @@ class Cycles:
     def run(self) -> int:
         """Print the tables, count, draw, write; returns the exit status."""
         out = Output(self.json)
+        picture = None if self.out is None else self.out / "roofline.png"
+        check_apart([("--json", self.json), ("--out", picture)])
         if not CLOCKS[0] <= self.clock <= CLOCKS[1]:
             raise UserError(f"--clock: expected 100 to 300 MHz, found {self.clock:g}")
         if self.out is not None:
@@ -81,11 +83,10 @@ class Cycles:
             with out.console.status("building the kernel and counting"):
                 differing = differences(config, self.accelerator, _sentence(config, length))
             out.say(f"counted by the kernel: {differing[0] if differing else 'the same trips and cycles'}")
-        if self.out is not None:
-            path = self.out / "roofline.png"
+        if picture is not None:
             title = f"{self.model.preset}: the engine in a step of {length} tokens"
-            draw(kinds(model, length, "typical"), self.accelerator.macs, title, path)
-            out.say(f"picture: {path}")
+            draw(kinds(model, length, "typical"), self.accelerator.macs, title, picture)
+            out.say(f"picture: {picture}")
         out.write_json(
             {
                 "preset": self.model.preset,

@@ -18,7 +18,7 @@ from fpga_bridge.memory.layout import make_layout
 from fpga_bridge.program.manifest import make_manifest
 from ttjax import UserError
 from ttjax.cli_model import ModelArgs
-from ttjax.output import Output, replace_file
+from ttjax.output import Output, check_apart, replace_file
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,24 @@ class Build:
     def run(self) -> int:
         """Build and copy; returns exit status 0."""
         out = Output(self.json)
+        kernel, generated = self.to / "kernel.so", self.to / HEADER_NAME
+        check_apart([("--json", self.json), ("--to", kernel), ("--to", generated)])
         config = config_of_data(self.model.config(), self.data, out.say)
         manifest = make_manifest(config)
         with out.console.status("building the kernel"):
             library = build_kernel(manifest)
         CsimDevice(config, library)  # refuses what can't be loaded or has another hash
         try:
-            replace_file(self.to / "kernel.so", library.read_bytes(), make_folder=True)
-            replace_file(self.to / HEADER_NAME, header(manifest).encode())
+            replace_file(kernel, library.read_bytes(), make_folder=True)
+            replace_file(generated, header(manifest).encode())
         except OSError as error:
             raise UserError(f"can't write to {self.to}: {error.strerror}; choose another --to") from None
         built = kernel_hash(manifest)
-        out.say(f"{self.to / 'kernel.so'}: hash {hash_text(built)}")
+        out.say(f"{kernel}: hash {hash_text(built)}")
         out.write_json(
             {
-                "kernel": str(self.to / "kernel.so"),
-                "header": str(self.to / HEADER_NAME),
+                "kernel": str(kernel),
+                "header": str(generated),
                 "hash": built.tobytes().hex(),
             }
         )

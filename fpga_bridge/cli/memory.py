@@ -24,7 +24,7 @@ from fpga_bridge.memory.uncompressed import dense_config, dense_live_bytes, save
 from ttjax import UserError
 from ttjax.cli_model import ModelArgs
 from ttjax.costs import MEGABYTE, model_costs, step_multiplications
-from ttjax.output import Output
+from ttjax.output import Output, check_apart
 from ttjax.picture import check_picture
 
 
@@ -55,6 +55,7 @@ class Memory:
     def run(self) -> int:
         """Print the tables, compare, write, draw; returns the exit status."""
         out = Output(self.json)
+        check_apart([("--json", self.json), ("--picture", self.picture)])
         if self.picture is not None:
             check_picture(self.picture, "--picture")
         if self.max_mb is not None and not 0 < self.max_mb < math.inf:

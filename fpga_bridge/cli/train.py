@@ -13,7 +13,7 @@ from fpga_bridge.training.run import PER_CALL, JaxBeside, KernelTrainer, check_r
 from ttjax.cli_train import Train
 from ttjax.data import load_corpus
 from ttjax.errors import check_count
-from ttjax.output import Output
+from ttjax.output import Output, check_apart
 from ttjax.picture import check_results_folder
 from ttjax.training_run import Run
 
@@ -52,6 +52,7 @@ class KernelTrain(Train):
     def run(self) -> int:
         """Train, print, draw, write; returns exit status 0."""
         out = Output(self.json)
+        check_apart(self._results(), [("--xclbin", self.xclbin)])
         check_name(self.device)
         check_xclbin(self.device, self.xclbin)
         check_timeout(self.timeout)
