@@ -77,10 +77,11 @@ class Step:
     def run(self) -> int:
         """Time, print, draw, write; returns exit status 0."""
         from benchmarks import jax_steps, report, timing
-        from ttjax.output import Output
+        from ttjax.output import Output, check_apart
         from ttjax.provenance import processor
 
         out = Output(self.json)
+        check_apart([("--json", self.json), ("--plot", self.plot)])
         self._check()
         cases = self._cases()
         out.say(f"{self._what(cases)}; each of {self.rounds} rounds in slices of {self.slice:g} s or more")

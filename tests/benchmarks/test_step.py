@@ -111,6 +111,13 @@ def test_a_batch_is_the_mean_of_its_sentences(torch_model: Any) -> None:
     assert model.loss(*torch_model.tensors(both)).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_one_file_for_figures_and_plot_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "step.svg")
+    assert main(["--plot", file, "--json", file]) == 2
+    assert f"--plot: expected another file than --json, found {file} for both" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
