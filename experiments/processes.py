@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ttjax.checkpoint import read_checkpoint
 from ttjax.cli import exit_status
-from ttjax.config import ModelConfig
+from ttjax.config import ModelConfig, fields_of_json
 from ttjax.costs import step_multiplications
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
@@ -81,10 +81,8 @@ class Job:
     def read(path: Path) -> tuple[Job, list[str]]:
         """The job of a folder, and the commits at which it was trained."""
         found = json.loads(path.read_text(encoding="utf-8"))
-        fields: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in found["job"]["config"].items()
-        }
-        config, recipe = ModelConfig(**fields), Recipe(**found["job"]["recipe"])
+        config = ModelConfig(**fields_of_json(found["job"]["config"]))
+        recipe = Recipe(**found["job"]["recipe"])
         return Job(**{**found["job"], "config": config, "recipe": recipe}), found["commits"]
 
 

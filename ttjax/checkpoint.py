@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from ttjax.config import ModelConfig
+from ttjax.config import ModelConfig, fields_of_json
 from ttjax.data.vocabulary import Vocabulary
 from ttjax.errors import UserError
 from ttjax.optimizers import state_names
@@ -208,7 +208,7 @@ def _record(path: str | Path, name: str, kind: type[Any], meta: dict[str, Any]) 
             f"{path}: {name}: expected fields of {', '.join(known)}, found {odd[0]}: read it with the"
             " version of ttjax that wrote it"
         )
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+    return kind(**fields_of_json(found))
 
 
 def _named(

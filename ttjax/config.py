@@ -6,9 +6,10 @@ Parameter shapes, the memory map, the kernel's header, the trace and the reports
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, prod
-from typing import Literal
+from typing import Any, Literal
 
 from ttjax.errors import UserError, check_count
 
@@ -132,6 +133,11 @@ class ModelConfig:
     def with_rank(self, rank: int) -> ModelConfig:
         """A copy in which every interior TT rank of the linear layers is ``rank``."""
         return self.replace(tt_ranks=equal_ranks(rank, len(self.tt_ranks) - 1))
+
+
+def fields_of_json(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a frozen dataclass out of JSON, which has lists where they are tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def equal_ranks(rank: int, n_cores: int) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fpga_bridge.device import Trace
 from ttjax import Batch, ModelConfig, Params, UserError, flatten, unflatten
+from ttjax.config import fields_of_json
 from ttjax.output import check_file, check_writable, replace_file, resolved
 from ttjax.params import check_params
 
@@ -117,10 +118,7 @@ def read_input(path: Path, asked: ModelConfig) -> KeptStep:
             f"{path}: expected the model's options and the corpus beside the arrays, found a step that"
             " another version has kept: let this one run and keep it anew"
         )
-    fields: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in origin["config"].items()
-    }
-    config = ModelConfig(**fields)
+    config = ModelConfig(**fields_of_json(origin["config"]))
     try:
         check_params(given.params, config)
     except UserError:
