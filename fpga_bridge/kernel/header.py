@@ -15,7 +15,7 @@ from jaxtyping import UInt32
 
 from fpga_bridge.device import HEAD_WORDS, example_words, logits_per_example
 from fpga_bridge.kernel.operators import OPERATORS
-from fpga_bridge.memory.banks import SLOT_MEMORIES, WORD_BITS, bank_shapes
+from fpga_bridge.memory.banks import SLOT_MEMORIES, WORD_BITS, shapes_by_array
 from fpga_bridge.memory.layout import HASH_WORDS, pitch_of
 from fpga_bridge.memory.memory_map import MemoryMap, make_memory_map
 from fpga_bridge.program.accelerator import DEFAULT, Accelerator
@@ -218,8 +218,7 @@ def _pragmas(memory: MemoryMap) -> str:
     for pool in SLOT_MEMORIES:
         if memory.slots[pool] > 1:
             lines.append(f"HLS ARRAY_PARTITION variable={pool} block factor={memory.slots[pool]}")
-    shapes = {shape.name.partition("[")[0]: shape for shape in bank_shapes(memory)}
-    for name, shape in shapes.items():
+    for name, shape in shapes_by_array(memory).items():
         if shape.kind == "registers":
             lines.append(f"HLS ARRAY_PARTITION variable={name} complete")
             continue

@@ -31,6 +31,11 @@ def bank_shapes(memory: MemoryMap, *, grouped: bool = True) -> list[BankShape]:
     return [*parameter_shapes(memory, grouped=grouped), *temporary_shapes(memory)]
 
 
+def shapes_by_array(memory: MemoryMap) -> dict[str, BankShape]:
+    """The memory of each array, by the array's name; of a pool with one for each slot, the last slot's."""
+    return {shape.name.partition("[")[0]: shape for shape in bank_shapes(memory)}
+
+
 def parameter_shapes(memory: MemoryMap, *, grouped: bool = True) -> list[BankShape]:
     """Memories of the parameters, and of their gradients where these are held."""
     layout = memory.layout

@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import gcd, prod
 from typing import NamedTuple
 
-from fpga_bridge.memory.banks import PORTS, WORD_BITS, array_lanes, bank_shapes
+from fpga_bridge.memory.banks import PORTS, WORD_BITS, array_lanes, shapes_by_array
 from fpga_bridge.memory.blocks import BankShape
 from fpga_bridge.memory.memory_map import MemoryMap
 from fpga_bridge.program.accelerator import Accelerator
@@ -48,7 +48,7 @@ class Ports:
 
     @cached_property
     def _shapes(self) -> dict[str, BankShape]:
-        return {shape.name.partition("[")[0]: shape for shape in bank_shapes(self.memory)}
+        return shapes_by_array(self.memory)
 
     def lanes(self, array: str) -> int:
         """Float32 elements of a word of an array."""

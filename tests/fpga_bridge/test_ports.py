@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from fpga_bridge.memory.banks import PORTS, SLOT_MEMORIES, bank_shapes
+from fpga_bridge.memory.banks import PORTS, SLOT_MEMORIES, shapes_by_array
 from fpga_bridge.memory.memory_map import make_memory_map
 from fpga_bridge.program import unit_ports
 from fpga_bridge.program.accelerator import DEFAULT
@@ -79,7 +79,7 @@ def begins(operand: Operand, batches: int, rows: int, along: int, step: int) -> 
 
 def most_cycles(touched: Iterable[Touched], ports: Ports) -> int:
     """Cycles that one trip takes at most in any memory, by the memories' own ports and these addresses."""
-    shapes = {shape.name.partition("[")[0]: shape for shape in bank_shapes(ports.memory)}
+    shapes = shapes_by_array(ports.memory)
     worst: Counter[tuple[str, int, bool]] = Counter()
     for operand, at, count, writes in touched:
         array, shape = operand.array, shapes[operand.array]
@@ -226,7 +226,7 @@ def test_a_memory_serves_what_its_ports_can(
     accesses = [Access(Operand(array, begin), way, size, ()) for way in writes]
     assert ENC2.cycles(ONE_ROW, accesses) == cycles
     kinds = {"left": "uram", "d_bond": "lutram", "intent_logits": "registers"}
-    assert kinds[array] == next(s.kind for s in bank_shapes(ENC2.memory) if s.name == array)
+    assert kinds[array] == shapes_by_array(ENC2.memory)[array].kind
 
 
 def sums_into(tile: Operand, wide: Operand, columns: Operand | None, batches: int = 1) -> Instruction:
