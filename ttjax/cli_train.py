@@ -132,12 +132,16 @@ class Train:
         for name in ("epochs", "schedule_epochs", "limit"):
             if (value := getattr(self, name)) is not None:
                 check_count(f"--{name.replace('_', '-')}", value)
-        check_apart(self._results(), [("--checkpoint", self.checkpoint), ("--resume", self.resume)])
+        check_apart(self._results(), self._inputs())
         return self._resumed(self.resume) if self.resume is not None else self._fresh()
 
     def _results(self) -> list[tuple[str, str | Path | None]]:
         """The files that are written at the end, with the option that names each."""
         return [("--json", self.json), ("--picture", self.picture)]
+
+    def _inputs(self) -> list[tuple[str, str | Path | None]]:
+        """The files that results must leave alone, with the option that names each."""
+        return [("--checkpoint", self.checkpoint), ("--resume", self.resume)]
 
     def _given(self) -> dict[str, Any]:
         """The recipe's fields that options give."""

@@ -13,7 +13,7 @@ from fpga_bridge.training.run import PER_CALL, JaxBeside, KernelTrainer, check_r
 from ttjax.cli_train import Train
 from ttjax.data import load_corpus
 from ttjax.errors import check_count
-from ttjax.output import Output, check_apart
+from ttjax.output import Output
 from ttjax.picture import check_results_folder
 from ttjax.training_run import Run
 
@@ -52,7 +52,6 @@ class KernelTrain(Train):
     def run(self) -> int:
         """Train, print, draw, write; returns exit status 0."""
         out = Output(self.json)
-        check_apart(self._results(), [("--xclbin", self.xclbin)])
         check_name(self.device)
         check_xclbin(self.device, self.xclbin)
         check_timeout(self.timeout)
@@ -97,3 +96,6 @@ class KernelTrain(Train):
     def _results(self) -> list[tuple[str, str | Path | None]]:
         of_out = [] if self.out is None else [self.out / f"{report.NAME}{kind}" for kind in (".json", ".png")]
         return [*super()._results(), *(("--out", path) for path in of_out)]
+
+    def _inputs(self) -> list[tuple[str, str | Path | None]]:
+        return [*super()._inputs(), ("--xclbin", self.xclbin)]
