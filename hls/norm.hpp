@@ -2,10 +2,7 @@
 // gradients of scale and shift. The same kNormLanes lanes serve all passes of all operations.
 #pragma once
 
-#include <cmath>
-
-#include "adder_tree.hpp"
-#include "pipeline.hpp"
+#include "norm_lanes.hpp"
 
 namespace ttfpga {
 
@@ -94,27 +91,6 @@ inline int norm_pass_trips(int pass, int rows, int chunks, int row_trips) {
   return rows * row_trips < least ? least : rows * row_trips;
 }
 
-/// Adds a trip's values to a row sum: to the partial sum whose turn it is, which was last added to
-/// kSumDistance trips ago; the first kSumDistance trips of a row replace.
-inline void norm_add(const float (&value)[kNormLanes], int turn, bool first, float (&partial)[kSumDistance]) {
-#pragma HLS INLINE
-  const float before = first ? 0.0f : partial[turn];
-  partial[turn] = before + AdderTree<kNormLanes>::sum(value);
-}
-
-/// A row sum: its first `used` partial sums.
-inline float norm_join(const float (&partial)[kSumDistance], int used) {
-#pragma HLS INLINE
-  float value[kSumDistance];
-#pragma HLS ARRAY_PARTITION variable = value complete
-NORM_JOIN:
-  for (int turn = 0; turn < kSumDistance; ++turn) {
-#pragma HLS UNROLL
-    value[turn] = turn < used ? partial[turn] : 0.0f;
-  }
-  return AdderTree<kSumDistance>::sum(value);
-}
-
 /// The unit's registers, and where in an operation it is.
 struct Norm {
   Instruction job;
@@ -192,68 +168,45 @@ struct Norm {
     const Operand &shift_at = job.operand[kNormShift], &inverse_at = job.operand[kNormInverse];
     const Operand &copy_at = job.operand[kNormCopy], &residual_at = job.operand[kNormResidual];
     const Operand &d_scale_at = job.operand[kNormDScale], &d_shift_at = job.operand[kNormDShift];
-    // What a pass doesn't read of these it doesn't use.
-    float in[kNormLanes] = {}, kept[kNormLanes] = {}, scale[kNormLanes] = {}, shift[kNormLanes] = {};
-    float scale_sum[kNormLanes] = {}, shift_sum[kNormLanes] = {};
     const bool sums = pass == kSumsPass, apply = pass == kApplyPass;
     const bool finds_shift = pass == kShiftPass, moments = pass == kMomentsPass;
-    const bool dx = apply && backward, from_kept = again || backward;
     const bool last_chunk = chunk == chunks - 1;
     const int col = chunk * kNormLanes;
     const int count = last_chunk ? cols - col : kNormLanes;
     const float row_minus_mean = minus_mean[row], row_inverse = inverse[row];
     const float row_factor = again ? 1.0f : backward ? minus_slope[row] : row_inverse;
 
-    float to_sum[kNormLanes], to_slope[kNormLanes], unit[kNormLanes], moved[kNormLanes], out[kNormLanes];
-    if (!again) read(in_at.array, in_at.base + row * in_at.row + col, count, in);
+    // What a pass doesn't read of these it doesn't use.
+    NormIn from = {};
+    if (!again) read(in_at.array, in_at.base + row * in_at.row + col, count, from.in);
     if (!again && !backward && residual_at.array != kNone) {
       float residual[kNormLanes];
       read(residual_at.array, residual_at.base + row * residual_at.row + col, count, residual);
     NORM_RESIDUAL:
       for (int lane = 0; lane < kNormLanes; ++lane) {
 #pragma HLS UNROLL
-        in[lane] += residual[lane];
+        from.in[lane] += residual[lane];
       }
     }
-    if (again || backward) read(unit_at.array, unit_at.base + row * unit_at.row + col, count, kept);
-    if (sums || apply) read(scale_at.array, scale_at.base + col, count, scale);
-    if (apply && !backward) read(shift_at.array, shift_at.base + col, count, shift);
+    if (again || backward) read(unit_at.array, unit_at.base + row * unit_at.row + col, count, from.kept);
+    if (sums || apply) read(scale_at.array, scale_at.base + col, count, from.scale);
+    if (apply && !backward) read(shift_at.array, shift_at.base + col, count, from.shift);
     if (sums) {
     NORM_GRADIENT_READ:
       for (int lane = 0; lane < kNormLanes; ++lane) {
 #pragma HLS UNROLL
-        scale_sum[lane] = row == 0 ? 0.0f : d_scale[chunk][lane];
-        shift_sum[lane] = row == 0 ? 0.0f : d_shift[chunk][lane];
+        from.scale_sum[lane] = row == 0 ? 0.0f : d_scale[chunk][lane];
+        from.shift_sum[lane] = row == 0 ? 0.0f : d_shift[chunk][lane];
       }
     }
-
-  NORM_LANE:
-    for (int lane = 0; lane < kNormLanes; ++lane) {
-#pragma HLS UNROLL
-      const float g = in[lane] * scale[lane];
-      // x - shift, x - mean, g - mean, or the sum of dy.
-      const float centred = select_f32(backward, g, in[lane]);
-      moved[lane] = select_f32(sums, shift_sum[lane], centred) + select_f32(sums, in[lane], row_minus_mean);
-      // The square of x - shift, the normalised value, dy * unit, or -unit * slope; the kept unit times 1.
-      const float factor = select_f32(moments, moved[lane], row_factor);
-      const float product =
-          select_f32(from_kept, kept[lane], moved[lane]) * select_f32(sums, in[lane], factor);
-      unit[lane] = product;
-      // unit * scale, dy * unit * scale, or (g - mean) * inverse.
-      const float scaled =
-          select_f32(dx, moved[lane], product) * select_f32(dx, row_inverse, scale[lane]);
-      // y, the sum of dy * unit, or dx.
-      out[lane] = select_f32(sums, scale_sum[lane], scaled) + select_f32(backward, product, shift[lane]);
-      // Beyond the end of a row, x - shift isn't zero.
-      const bool inside = lane < count;
-      to_sum[lane] = select_f32(inside, select_f32(moments, moved[lane], centred), 0.0f);
-      to_slope[lane] = select_f32(inside, select_f32(moments, product, scaled), 0.0f);
-    }
+    NormOut made;
+    norm_lanes({backward, again || backward, sums, moments, apply && backward},
+               {row_minus_mean, row_factor, row_inverse, count}, from, made);
 
     if (!apply) {
       const bool first = chunk < kSumDistance;
-      norm_add(to_sum, turn, first, partial);
-      norm_add(to_slope, turn, first, slope_partial);
+      norm_add(made.to_sum, turn, first, partial);
+      norm_add(made.to_slope, turn, first, slope_partial);
       if (finds_shift || last_chunk) {
         const int used = finds_shift ? 1 : first ? chunks : kSumDistance;
         const float mean = norm_join(partial, used) * (finds_shift ? shift_inverse : cols_inverse);
@@ -263,8 +216,7 @@ struct Norm {
         // slope * inverse, or the square of m1.
         const float product = select_f32(moments, mean, slope) * select_f32(moments, mean, found_inverse[0]);
         if (moments) {
-          const float with_eps = (slope + kNormEps) - product;
-          found_inverse[0] = 1.0f / std::sqrt(select_f32(with_eps < kNormEps, kNormEps, with_eps));
+          found_inverse[0] = norm_inverse(slope, product);
           write(inverse_at.array, inverse_at.base + row, 1, found_inverse);
         }
         minus_mean[row] = select_f32(moments, row_minus_mean, 0.0f) - mean;
@@ -276,19 +228,19 @@ struct Norm {
     NORM_GRADIENT_KEEP:
       for (int lane = 0; lane < kNormLanes; ++lane) {
 #pragma HLS UNROLL
-        d_scale[chunk][lane] = out[lane];
-        d_shift[chunk][lane] = moved[lane];
+        d_scale[chunk][lane] = made.out[lane];
+        d_shift[chunk][lane] = made.moved[lane];
       }
       if (row == rows - 1) {
-        write(d_scale_at.array, d_scale_at.base + col, count, out);
-        write(d_shift_at.array, d_shift_at.base + col, count, moved);
+        write(d_scale_at.array, d_scale_at.base + col, count, made.out);
+        write(d_shift_at.array, d_shift_at.base + col, count, made.moved);
       }
     }
     if (apply) {
-      if (!again && !backward) write(unit_at.array, unit_at.base + row * unit_at.row + col, count, unit);
-      write(out_at.array, out_at.base + row * out_at.row + col, count, out);
+      if (!again && !backward) write(unit_at.array, unit_at.base + row * unit_at.row + col, count, made.unit);
+      write(out_at.array, out_at.base + row * out_at.row + col, count, made.out);
       if (backward && copy_at.array != kNone) {
-        write(copy_at.array, copy_at.base + row * copy_at.row + col, count, out);
+        write(copy_at.array, copy_at.base + row * copy_at.row + col, count, made.out);
       }
     }
   }

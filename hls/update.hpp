@@ -14,6 +14,17 @@ enum UpdateOperand { kUpdateParameter, kUpdateGradient };
 // Path: read, product, difference. Units: a lane has one multiplication and one addition.
 constexpr Pipeline kUpdatePipeline = {"update", {1, 1, 0, 0, 1}, {kUpdateLanes, kUpdateLanes, 0, 0, 0}};
 
+/// One trip: parameter = parameter - rate * gradient.
+inline void update_lanes(float rate, const float (&gradient)[kUpdateLanes],
+                         float (&parameter)[kUpdateLanes]) {
+#pragma HLS INLINE
+UPDATE_LANE:
+  for (int lane = 0; lane < kUpdateLanes; ++lane) {
+#pragma HLS UNROLL
+    parameter[lane] = parameter[lane] - (rate * gradient[lane]);
+  }
+}
+
 /// The unit's registers, and where in an instruction it is.
 struct Update {
   Instruction job;
@@ -45,7 +56,7 @@ struct Update {
     busy = batches > 0;
   }
 
-  /// One cycle of a trip: parameter = parameter - rate * gradient. One that takes several works in the first.
+  /// One cycle of a trip. One that takes several works in the first.
   void step(const Sentence& sentence) {
 #pragma HLS INLINE
     if (wait == 0) subtract(sentence);
@@ -70,11 +81,7 @@ struct Update {
     float parameter[kUpdateLanes], gradient[kUpdateLanes];
     read(parameter_at.array, at, count, parameter);
     read(gradient_at.array, gradient0, count, gradient);
-  UPDATE_LANE:
-    for (int lane = 0; lane < kUpdateLanes; ++lane) {
-#pragma HLS UNROLL
-      parameter[lane] = parameter[lane] - (sentence.rate * gradient[lane]);
-    }
+    update_lanes(sentence.rate, gradient, parameter);
     write(parameter_at.array, at, count, parameter);
   }
 

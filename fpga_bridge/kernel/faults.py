@@ -181,9 +181,9 @@ FAULTS: dict[str, Fault] = {
             "norm_epsilon",
             "LayerNorm with epsilon 1e-3",
             "embed_norm",
-            "norm.hpp",
-            "(slope + kNormEps) - product",
-            "(slope + 1e-3f) - product",
+            "norm_lanes.hpp",
+            "(m2 + kNormEps) - m1_square",
+            "(m2 + 1e-3f) - m1_square",
         ),
         ProgramFault(
             "transposed_core",

@@ -3,6 +3,7 @@
 
 // One translation unit: the kernel's on-chip arrays are its own.
 #include "kernel.cpp"
+#include "flush_denormals.hpp"
 #include "interruption.hpp"
 
 #include <cstdio>
@@ -16,35 +17,7 @@ static int at_work = -1;
 }
 #endif
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace {
-
-/// Flush-to-zero and denormals-are-zero for as long as it lives; the caller's mode comes back after.
-class FlushDenormals {
-#if defined(__x86_64__)
- public:
-  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-
- private:
-  unsigned saved_;
-#elif defined(__aarch64__)
- public:
-  FlushDenormals() {
-    asm volatile("mrs %0, fpcr" : "=r"(saved_));
-    asm volatile("msr fpcr, %0" ::"r"(saved_ | (1ull << 24)));
-  }
-  ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
-
- private:
-  uint64_t saved_;
-#else
-#error "csim needs a way to flush denormals on this processor, as the hardware's operators do"
-#endif
-};
 
 const ttfpga::Pipeline kPipelines[] = {ttfpga::kEnginePipeline, ttfpga::kNormPipeline,
                                        ttfpga::kNonlinearPipeline, ttfpga::kUpdatePipeline};
@@ -92,7 +65,7 @@ int32_t ttfpga_csim_instruction() { return ttfpga::at_work; }
 /// One kernel command; trace_out and overrides may be null.
 void ttfpga_csim_run(uint32_t command, uint32_t n_examples, const uint32_t* examples, uint32_t* image,
                      float* results, float* trace_out, const uint32_t* overrides) {
-  const FlushDenormals flush;
+  const ttfpga::FlushDenormals flush;
   stopped[0] = 0;
   try {
     ttfpga_kernel(command, n_examples, examples, image, results, trace_out, overrides);
