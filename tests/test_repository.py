@@ -22,7 +22,7 @@ LAYERS = ["ttjax", "fpga_bridge", "experiments", "benchmarks"]
 # The same within fpga_bridge, lowest first.
 PARTS = [
     *("__init__", "device", "memory", "program", "kernel", "simulated_u50", "devices"),
-    *("budget", "cycles", "agreement", "training", "cli"),
+    *("budget", "rtl", "cycles", "agreement", "training", "cli"),
 ]
 KERNEL_INCLUDES = {"<cstdint>", "<cmath>", '"ttfpga_config.hpp"'}
 NOT_OURS = {".git", ".venv", "__pycache__", "build", "dist"}

@@ -13,6 +13,7 @@ from fpga_bridge.cli.cycles import Cycles
 from fpga_bridge.cli.faults import Faults
 from fpga_bridge.cli.kernel import Build, Layout, Lint
 from fpga_bridge.cli.memory import Memory
+from fpga_bridge.cli.rtl import Rtl
 from fpga_bridge.cli.train import KernelTrain
 from ttjax.cli import exit_status
 
@@ -35,6 +36,7 @@ _Command = (
     | Annotated[Memory, tyro.conf.subcommand("memory")]
     | Annotated[Cycles, tyro.conf.subcommand("cycles")]
     | Annotated[Lint, tyro.conf.subcommand("lint")]
+    | Annotated[Rtl, tyro.conf.subcommand("rtl")]
 )
 
 
