@@ -57,12 +57,13 @@ class CycleSweep:
         console = out.console
         jobs = [(name, tile) for name in models for tile in tiles]
         with out.progress() as progress:
-            by_tile = [_lanes(*job) for job in progress.track(jobs, description="accelerators")]
+            by_accelerator = [
+                row for job in progress.track(jobs, description="accelerators") for row in _lanes(*job)
+            ]
             by_model = [
                 _row(label, make_step_model(config))
                 for label, config in progress.track(sizes, description="models")
             ]
-        by_accelerator = [row for rows in by_tile for row in rows]
         fitting = {name: _fitting(_of(by_accelerator, name)) for name in models}
         best = {name: min(rows, key=_cycles, default=None) for name, rows in fitting.items()}
         console.print(_table("fastest accelerator that fits", [row for row in best.values() if row]))

@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from experiments import cycle_sweep
 from experiments.cycle_sweep import CycleSweep, front
+from experiments.files import Row
 from fpga_bridge.cycles.model import USABLE_DSP, make_step_model
 from fpga_bridge.memory.blocks import U50_USABLE
 from fpga_bridge.program.accelerator import DEFAULT
 from tests.fpga_bridge.samples import TINY
 from ttjax import PRESETS
+from ttjax.output import Output
 
 
 def test_the_front_keeps_what_nothing_is_better_than() -> None:
@@ -76,6 +80,29 @@ def test_the_front_that_is_drawn_is_of_those_that_fit(
     for axes in drawn:
         faces = [len(dots.get_facecolors()) for dots in axes.collections for _ in dots.get_offsets()]
         assert sorted(map(bool, faces)) == [False, True, True]
+
+
+def test_the_bars_go_on_with_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each row: what is at work, and how many of its parts are done."""
+    bars: list[Progress] = []
+    seen: list[tuple[str, float]] = []
+
+    def progress(_: Output) -> Progress:
+        bars.append(Progress(console=Console(quiet=True), auto_refresh=False))
+        return bars[0]
+
+    def row(*_: object) -> Row:
+        task = bars[0].tasks[-1]
+        seen.append((task.description, task.completed))
+        return {"model": "enc2", "fits": False, "cycles": 1}
+
+    monkeypatch.setattr(Output, "progress", progress)
+    small(monkeypatch)
+    monkeypatch.setattr(cycle_sweep, "_tiles", lambda: iter([DEFAULT] * 2))
+    monkeypatch.setattr(cycle_sweep, "_row", row)
+    monkeypatch.setattr(cycle_sweep, "_draw", lambda *_: None)
+    assert CycleSweep(out=tmp_path).run() == 0
+    assert seen == [("accelerators", 0.0)] * 9 + [("accelerators", 1.0)] * 9 + [("models", 0.0)]
 
 
 def test_a_small_sweep_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
