@@ -45,6 +45,7 @@ class CsimStep:
         """Measure, print, write; returns exit status 0."""
         out = Output(self.json)
         check_count("--rounds", self.rounds)
+        before = machine()
         case = Case(self.preset, preset(self.preset), 1, STEPS)
         trainings = {"csim": by_kernel(case), "JAX, jitted": by_scan(case)}
         timed = [(Row(label, self.preset, of.multiplications), of) for label, of in trainings.items()]
@@ -56,9 +57,7 @@ class CsimStep:
         ratio = float(np.median(np.divide(rows[0].ms, rows[1].ms)))
         out.console.print(_table(rows, self.preset))
         out.say(f"csim over JAX, median of the rounds: {ratio:.2f}")
-        out.write_json(
-            {"machine": machine(), "rows": [row.summary() for row in rows], "csim_over_jax": ratio}
-        )
+        out.write_json({"machine": before, "rows": [row.summary() for row in rows], "csim_over_jax": ratio})
         return 0
 
 

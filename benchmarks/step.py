@@ -85,6 +85,7 @@ class Step:
         self._check()
         cases = self._cases()
         out.say(f"{self._what(cases)}; each of {self.rounds} rounds in slices of {self.slice:g} s or more")
+        machine = timing.machine()
         peaks = [timing.matmul_peak()]
         rows: list[Row] = []
         timed: list[tuple[Row, Training]] = []
@@ -135,7 +136,7 @@ class Step:
             out.say(line)
         out.write_json(
             {
-                "machine": timing.machine(),
+                "machine": machine,
                 "preset": self.preset,
                 "tokens": cases[0].config.seq_len,
                 "blocks": list(dict.fromkeys(case.config.n_blocks for case in cases)),

@@ -158,7 +158,10 @@ def matmul_peak(seconds: float = 0.2) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores in use, versions and the commit: what a time depends on."""
+    """Processor, cores in use, versions and the commit: what a time depends on.
+
+    To be asked for before the work: then the load is that of others, and the commit the one that is timed.
+    """
     return {
         "cpu": processor(),
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -54,6 +54,7 @@ class XrtOverhead:
         """Measure, print, write; returns exit status 0."""
         out = Output(self.json)
         check_count("--rounds", self.rounds)
+        before = machine()
         corpus = load_corpus("travel", notify=out.say)
         config, batch = draw_sentences(corpus, preset(self.preset), STEPS, seed=0)
         rates = np.full(STEPS, RATE, np.float32)
@@ -90,7 +91,7 @@ class XrtOverhead:
             out.say(f"  xrt takes {found['ratio']:.3f} times as long")
         out.write_json(
             {
-                "machine": machine(),
+                "machine": before,
                 "preset": self.preset,
                 "device": opened.label,
                 "rounds": self.rounds,

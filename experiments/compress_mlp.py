@@ -90,11 +90,11 @@ class CompressMlp:
         check_results_folder(self.out)
         options = options_of(self)
         check_replaceable(self.out / "compress_mlp.json", options)
+        origin = {"commit": code_version(), "cpu": processor(), "versions": versions((*PACKAGES, "flax"))}
         corpus = travel_corpus()
         with out.progress() as progress:
             result = self._measure(corpus, progress)
         out.console.print(_table(result))
-        origin = {"commit": code_version(), "cpu": processor(), "versions": versions((*PACKAGES, "flax"))}
         write_json(self.out / "compress_mlp.json", {**origin, "options": options, **result})
         _draw(result, self.out / "compress_mlp.png")
         out.say(f"written: {self.out / 'compress_mlp.json'}, {self.out / 'compress_mlp.png'}")

@@ -44,10 +44,10 @@ class MemoryRatios:
         """Count, print, draw, write; returns exit status 0."""
         out = Output(None)
         check_results_folder(self.out)
+        origin = {"commit": code_version(), "versions": versions()}
         rows = [row for preset in BLOCKS for row in _rows(preset)]
         out.console.print(_table(rows))
-        found = {"commit": code_version(), "versions": versions(), "rows": rows}
-        write_json(self.out / "memory_ratios.json", found)
+        write_json(self.out / "memory_ratios.json", {**origin, "rows": rows})
         _draw(rows, self.out / "memory_ratios.png")
         out.say(f"written: {self.out / 'memory_ratios.json'}, {self.out / 'memory_ratios.png'}")
         return 0

@@ -30,7 +30,7 @@ from ttjax.costs import step_multiplications
 from ttjax.data import load_corpus
 from ttjax.errors import UserError
 from ttjax.output import Output, write_json
-from ttjax.provenance import code_version, processor
+from ttjax.provenance import code_version, commit_of, processor
 from ttjax.recipe import Recipe
 from ttjax.training_run import Run, TrainingPlan
 
@@ -108,7 +108,7 @@ def train_all(jobs: Sequence[Job], folder: Path, at_once: int, out: Output) -> l
     cores: queue.Queue[int] = queue.Queue()
     for core in sorted(os.sched_getaffinity(0))[:at_once]:
         cores.put(core)
-    commit, failed = code_version(), list[tuple[Job, str]]()
+    failed: list[tuple[Job, str]] = []
     started: list[subprocess.Popen[str]] = []
     columns = (
         TextColumn("{task.description}"),
@@ -126,7 +126,7 @@ def train_all(jobs: Sequence[Job], folder: Path, at_once: int, out: Output) -> l
         def train(job: Job) -> None:
             core = cores.get()
             try:
-                why = _train_process(job, folder / job.name, core, commit, started, board.epoch)
+                why = _train_process(job, folder / job.name, core, started, board.epoch)
             finally:
                 cores.put(core)
             if why is not None:
@@ -192,7 +192,6 @@ def _train_process(
     job: Job,
     folder: Path,
     core: int,
-    commit: str,
     started: list[subprocess.Popen[str]],
     on_epoch: Callable[[Job, int, str], None],
 ) -> str | None:
@@ -200,7 +199,8 @@ def _train_process(
     folder.mkdir(exist_ok=True)
     path = folder / _JOB
     before = Job.read(path)[1] if path.exists() else []
-    commits = list(dict.fromkeys([*before, commit]))
+    # Its process loads what is there now, hours after the study has begun.
+    commits = list(dict.fromkeys([*before, commit_of()]))
     write_json(path, {"job": dataclasses.asdict(job), "commits": commits})
     process = subprocess.Popen(
         [sys.executable, "-c", _LAUNCH, str(core), str(folder)],

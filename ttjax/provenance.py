@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -48,8 +49,17 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def code_version(root: Path = ROOT) -> str:
-    """The commit that is checked out, with "-dirty" if files differ from it (results of studies aside).
+@cache
+def code_version() -> str:
+    """The commit that this process's code is of: the one that was checked out when it first asked.
+
+    To be asked for before the work: what is committed meanwhile isn't what this process runs.
+    """
+    return commit_of(ROOT)
+
+
+def commit_of(root: Path = ROOT) -> str:
+    """The commit that is checked out now, with "-dirty" if files differ from it (results of studies aside).
 
     "unknown" where there is no checkout of this project: not that of a project it is installed in.
     """

@@ -149,14 +149,19 @@ def test_a_slice_that_never_ends_or_begins_is_refused(
 
 def test_the_json_says_what_was_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two blocks of tiny at 8 tokens must not pass for two of enc2; the picture's title says it too."""
-    titles = []
+    titles, began = [], []
+
+    def peak() -> dict[str, float]:
+        began.append("the work")
+        return {"numpy": 1.0}
 
     def ours_alone(step: Step, case: Any) -> dict[str, Any]:
         names = (OURS, OURS_DENSE, "ttjax, rank 3")
         return {name: partial(Training, Steady().advance, 10**6, name) for name in names}
 
     monkeypatch.setattr(Step, "_trainings", ours_alone)
-    monkeypatch.setattr(timing, "matmul_peak", lambda: {"numpy": 1.0})
+    monkeypatch.setattr(timing, "matmul_peak", peak)
+    monkeypatch.setattr(timing, "machine", lambda: {"before": list(began)})
     monkeypatch.setattr(report, "draw", lambda rows, path, title: titles.append(title))
     options: dict[str, Any] = {"preset": "tiny", "tokens": 8, "batch": (1, 4), "ranks": (3,), "peers": False}
     file = tmp_path / "step.json"
@@ -164,6 +169,8 @@ def test_the_json_says_what_was_timed(tmp_path: Path, monkeypatch: pytest.Monkey
     written = json.loads(file.read_text())
     expected = {"preset": "tiny", "tokens": 8, "blocks": [2], "batch": [1, 4], "ranks": [3], "peers": False}
     assert {name: written[name] for name in expected} == expected
+    # Asked for first: its load is that of others, its commit the one that is timed.
+    assert written["machine"] == {"before": []}
     assert (written["threads"], written["rounds"], written["steps_in_pool"]) == (1, 1, 20)
     assert titles == [f"A training step of tiny, 8 tokens, on 1 core of {processor()}"]
 

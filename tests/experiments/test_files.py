@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from experiments import compress_mlp, memory_ratios
 from experiments.ablation import Ablation
 from experiments.compress_mlp import CompressMlp
 from experiments.cycle_sweep import CycleSweep
@@ -89,6 +90,28 @@ def test_a_result_of_the_same_options_is_replaced(options: Callable[..., RunOpti
     elsewhere = dataclasses.replace(study.options, runs=tmp_path / "others", data=None)
     again = dataclasses.replace(study, options=elsewhere, out=tmp_path / "others")
     check_replaceable(file, options_of(again, CORPUS))
+
+
+@pytest.mark.parametrize("study", [CompressMlp, memory_ratios.MemoryRatios])
+def test_a_result_names_the_commit_from_before_its_work(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed meanwhile is not what was run."""
+    commits = ["before"]
+
+    def work(*_: Any) -> dict[str, Any]:
+        commits[:] = ["after"]
+        return {}
+
+    monkeypatch.setattr(CompressMlp, "_measure", work)
+    monkeypatch.setattr(memory_ratios, "_rows", work)
+    for module in (compress_mlp, memory_ratios):
+        monkeypatch.setattr(module, "code_version", lambda: commits[0])
+        for shown in ("_table", "_draw"):
+            monkeypatch.setattr(module, shown, lambda *_: "")
+    assert study(tmp_path).run() == 0 and commits == ["after"]
+    (file,) = tmp_path.iterdir()
+    assert json.loads(file.read_text())["commit"] == "before"
 
 
 def test_one_row_of_other_data_is_enough_to_refuse_the_file(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from experiments import processes, runs
-from experiments.processes import train_all
+from experiments.processes import Job, train_all
 from experiments.runs import RunOptions
 from ttjax.data import travel_corpus
 from ttjax.errors import UserError
@@ -50,13 +50,13 @@ def test_a_broken_training_goes_on_where_it_was(
     # So that the second training need not compile all of what the first has compiled.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    monkeypatch.setattr(processes, "code_version", lambda: "before")
+    monkeypatch.setattr(processes, "commit_of", lambda: "before")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(processes._Board, "epoch", interrupt)
         one.train([job], Output(None))
     assert (folder / "checkpoint.safetensors").exists() and not (folder / "result.json").exists()
 
-    monkeypatch.setattr(processes, "code_version", lambda: "after")
+    monkeypatch.setattr(processes, "commit_of", lambda: "after")
     out = Output(None)
     out.console = Console(file=io.StringIO(), force_terminal=True, width=120)
     result = one.train([job, job], out).results[job]
@@ -92,6 +92,19 @@ def test_a_damaged_checkpoint_stops_its_own_training_alone(
     monkeypatch.setattr(processes, "_LAUNCH", f"import pathlib, sys; {found}")
     assert [job for job, _ in train_all(jobs, tmp_path, 1, Output(None))] == [damaged]
     assert (tmp_path / good.name / "log.txt").read_text() == "1\n"
+
+
+def test_a_training_is_of_the_commit_at_its_own_beginning(
+    options: Callable[..., RunOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process loads what is there then: a study of hours outlives commits."""
+    found = iter(("first", "second"))
+    monkeypatch.setattr(processes, "commit_of", lambda: next(found))
+    monkeypatch.setattr(processes, "_LAUNCH", "")
+    jobs = options(seeds=(0, 1)).jobs_for("tiny", CORPUS)
+    assert train_all(jobs, tmp_path, 1, Output(None)) == []
+    read = [Job.read(tmp_path / job.name / "job.json") for job in jobs]
+    assert read == [(jobs[0], ["first"]), (jobs[1], ["second"])]
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")

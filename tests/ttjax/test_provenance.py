@@ -5,11 +5,16 @@ git runs on folders of the tests' own.
 
 from __future__ import annotations
 
+import itertools
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from ttjax.provenance import code_version, processor, versions
+import pytest
+
+from ttjax import provenance
+from ttjax.provenance import code_version, commit_of, processor, versions
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -22,22 +27,22 @@ def test_the_commit_says_whether_files_differ_from_it(tmp_path: Path) -> None:
     results = tmp_path / "experiments" / "results"
     results.mkdir(parents=True)
     git(tmp_path, "init", "-q")
-    assert code_version(tmp_path) == "unknown"  # nothing is committed
+    assert commit_of(tmp_path) == "unknown"  # nothing is committed
     (results / "accuracy.json").write_text("[]")
     study = tmp_path / "experiments" / "accuracy.py"
     study.touch()
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "one")
     head = git(tmp_path, "rev-parse", "--short", "HEAD")
-    assert code_version(tmp_path) == head
+    assert commit_of(tmp_path) == head
     (results / "accuracy.json").write_text("[1]")
-    assert code_version(tmp_path) == head
+    assert commit_of(tmp_path) == head
     study.write_text("pass")
-    assert code_version(tmp_path) == head + "-dirty"
+    assert commit_of(tmp_path) == head + "-dirty"
     study.write_text("")
-    assert code_version(tmp_path) == head
+    assert commit_of(tmp_path) == head
     (tmp_path / "new.py").touch()
-    assert code_version(tmp_path) == head + "-dirty"
+    assert commit_of(tmp_path) == head + "-dirty"
 
 
 def test_a_checkout_around_the_installed_package_is_not_ours(tmp_path: Path) -> None:
@@ -47,7 +52,22 @@ def test_a_checkout_around_the_installed_package_is_not_ours(tmp_path: Path) -> 
     (tmp_path / "theirs.py").touch()
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "theirs")
-    assert code_version(installed) == "unknown"
+    assert commit_of(installed) == "unknown"
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Something is committed between any two looks at the checkout."""
+    found = itertools.count()
+    monkeypatch.setattr(provenance, "commit_of", lambda _: f"commit {next(found)}")
+    code_version.cache_clear()
+    yield
+    code_version.cache_clear()
+
+
+@pytest.mark.usefixtures("commits")
+def test_what_is_committed_while_a_process_works_is_not_what_it_runs() -> None:
+    assert [code_version() for _ in range(3)] == ["commit 0"] * 3
 
 
 def test_versions_and_processor_are_named() -> None:
