@@ -164,6 +164,7 @@ class Step:
 
     def _check(self) -> None:
         """Before the minutes of work, what would fail after them."""
+        from ttjax.data import load_corpus
         from ttjax.errors import UserError, check_count
         from ttjax.picture import check_picture
 
@@ -177,6 +178,8 @@ class Step:
             raise UserError(f"--batch: expected whole numbers from 1 up, found {self.batch}")
         if self.plot is not None:
             check_picture(self.plot, "--plot")
+        if self.epoch:
+            load_corpus(None, fetch=False, notify=lambda _: None)  # $TTJAX_DATA may name none
 
     def _cases(self) -> list[Case]:
         from benchmarks.jax_steps import Case

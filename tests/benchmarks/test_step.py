@@ -128,6 +128,16 @@ def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_epoch_of_no_corpus_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(timing, "matmul_peak", lambda: pytest.fail("the work has begun"))
+    monkeypatch.setenv("TTJAX_DATA", str(tmp_path / "none"))
+    assert main(["--preset", "tiny", "--epoch"]) == 2
+    assert f"error: $TTJAX_DATA: {tmp_path / 'none'}: expected a folder" in capsys.readouterr().err
+
+
 def test_goals_are_about_the_papers_sizes_on_one_core() -> None:
     def found(**options: Any) -> dict[int, str]:
         step = Step(blocks=(2, 6), batch=(1, 8), **options)
