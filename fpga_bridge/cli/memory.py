@@ -152,9 +152,8 @@ def _lifetime(memory: MemoryMap, place: Place) -> dict[str, object]:
 
 def _bank_table(preset: str, shapes: list[BankShape]) -> Table:
     """One row a memory; the slots of a pool, which are alike, in one row."""
-    table = Table(
-        "memory", title=f"{preset}: memories of a training step", title_style="", box=box.SIMPLE_HEAD
-    )
+    title = f"{preset}: memories of a training step"
+    table = Table("memory", title=title, title_style="", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("copies", "bits × words", "kind", "BRAM36", "URAM", "used"):
         table.add_column(column, justify="right")
     alike: dict[str, list[BankShape]] = {}

@@ -167,7 +167,7 @@ def remarks(found: Figures) -> list[str]:
 
 def _table(first: str, title: str, *headings: str) -> Table:
     table = Table(title=title, title_style="", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(first, no_wrap=True)
+    table.add_column(first)  # gives way on a narrow terminal, for no figure may
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table

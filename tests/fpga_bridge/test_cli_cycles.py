@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from fpga_bridge.cli import main
@@ -17,6 +18,7 @@ from fpga_bridge.cycles.trips import SentenceShape
 from fpga_bridge.program.accelerator import CLASSES, DEFAULT
 from fpga_bridge.program.schedule import UNITS
 from tests.fpga_bridge.samples import TINY
+from ttjax import PRESETS
 from ttjax.data import Sentence, write_corpus
 from ttjax.data.corpus import Corpus
 
@@ -137,6 +139,19 @@ def test_each_cell_is_the_figure_that_its_row_and_column_name() -> None:
     part = 100 * sum(of_stage.values()) / whole
     assert stages["block1.q"] == [str(of_stage["forward"]), str(of_stage["backward"]), f"{part:.1f}%"]
     assert stages["all"][-1] == f"{100 * sum(s['typical'] for s in found['by_stage']) / whole:.1f}%"
+
+
+def test_figures_are_whole_on_a_terminal_of_80_columns() -> None:
+    """Of cycles by the million, beside the longest of names: the names are folded."""
+    found = report.figures(make_step_model(PRESETS["enc6"].replace(seq_len=128)), 128, {128: 1}, 200.0)
+    console = Console(width=80)
+    for table in (report.stage_table(found), report.unit_table(found), report.step_table(found)):
+        with console.capture() as capture:
+            console.print(table)
+        text = capture.get()
+        assert "…" not in text
+        for column in table.columns[1:]:
+            assert all(str(cell) in text for cell in column.cells)
 
 
 def test_remarks_say_where_the_loop_waits_and_what_does_not_fit() -> None:

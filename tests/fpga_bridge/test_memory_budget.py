@@ -259,6 +259,15 @@ def test_the_commands_json_has_the_counts_of_the_map(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.usefixtures("short_search")
+def test_the_tables_are_whole_on_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["memory", "--preset", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert "norm_scale_gradient " in shown and "…" not in shown
+
+
 def test_the_command_plans_for_the_megabytes_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     found = figures(["--preset", "tiny", "--max-mb", "0.09"], capsys)
     assert found["allocated_bytes"] <= 90_000
