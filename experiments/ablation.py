@@ -50,6 +50,9 @@ class Ablation:
 
     Differences are between trainings of the same seed, after the last epoch. Each run of the same options
     writes the files anew; trainings that are done are not done again.
+
+    Examples: python -m experiments.ablation --seeds 0
+              python -m experiments.ablation --variants "no warm-up" "slot weight 1" --jobs 2 --out .
     """
 
     preset: str = "enc2"

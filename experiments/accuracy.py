@@ -39,6 +39,9 @@ class Accuracy:
     The epoch scored on test is the last one, whatever its scores on dev; beside it stands the epoch that
     is best on dev. Rows of other models and of other recipes stay in the files; the plots
     are of the recipe of this run.
+
+    Examples: python -m experiments.accuracy --studies epoch --blocks 2 --jobs 2
+              python -m experiments.accuracy --preset tiny --data travel --seeds 0 --ranks 2 3 --out .
     """
 
     studies: tuple[Study, ...] = ("epoch", "rank")

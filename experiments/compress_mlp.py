@@ -67,6 +67,9 @@ class CompressMlp:
 
     At each rank: TTDense in the place of Dense, trained from scratch; and the trained dense weights
     converted by TT-SVD, before and after fine-tuning.
+
+    Examples: python -m experiments.compress_mlp
+              python -m experiments.compress_mlp --ranks 8 32 --epochs 6 --out .
     """
 
     out: Path = Path("experiments/results")

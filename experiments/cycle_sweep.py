@@ -37,7 +37,11 @@ MARKERS = ("o", "s", "^")  # of the models, by their blocks
 
 @dataclass(frozen=True)
 class CycleSweep:
-    """Try accelerators on the paper's models, and models on the default accelerator; typical clock class."""
+    """Try accelerators on the paper's models, and models on the default accelerator; typical clock class.
+
+    Examples: python -m experiments.cycle_sweep
+              python -m experiments.cycle_sweep --quick --out .
+    """
 
     out: Path = Path("experiments/results")
     """Folder for cycle_sweep.json and cycle_sweep.png."""

@@ -35,6 +35,9 @@ class MemoryRatios:
     """Compare the on-chip memory of a training step with that of the uncompressed model.
 
     The paper reports 30x to 51x; each column here says what its ratio counts.
+
+    Examples: python -m experiments.memory_ratios
+              python -m experiments.memory_ratios --out .
     """
 
     out: Path = Path("experiments/results")

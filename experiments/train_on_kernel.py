@@ -38,6 +38,9 @@ class TrainOnKernel:
 
     Two trainings in float32 part as soon as a rounding differs: a single pair of them shows noise, the mean
     over seeds whether one is worse. Seeds that are done are not done again.
+
+    Examples: python -m experiments.train_on_kernel --seeds 0 1 2 3 4
+              python -m experiments.train_on_kernel --preset tiny --data travel --seeds 0 --epochs 2 --out .
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -30,6 +31,14 @@ def test_every_module_with_a_main_is_listed() -> None:
         assert 20 < len(experiment.what) < 120, experiment
         assert experiment.minutes is None or experiment.minutes > 0, experiment
     assert all(listed[name].minutes for name in ("accuracy", "ablation", "benchmarks.step"))
+
+
+@pytest.mark.parametrize("module", sorted(experiment.module for experiment in experiments().values()))
+def test_its_help_has_an_example(module: str) -> None:
+    """Where ``--help`` takes its text from: the description of the class of its options."""
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8"))
+    texts = [ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert any(f"Examples: python -m {module}" in text for text in texts)
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
