@@ -48,7 +48,8 @@ class MemoryRatios:
         out = Output(None)
         check_results_folder(self.out)
         origin = {"commit": code_version(), "versions": versions()}
-        rows = [row for preset in BLOCKS for row in _rows(preset)]
+        with out.progress() as progress:
+            rows = [row for preset in progress.track(BLOCKS, description="models") for row in _rows(preset)]
         out.console.print(_table(rows))
         write_json(self.out / "memory_ratios.json", {**origin, "rows": rows})
         _draw(rows, self.out / "memory_ratios.png")

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from experiments import memory_ratios
 from experiments.memory_ratios import BLOCKS, _row, plans_of
 from fpga_bridge.memory.memory_map import make_memory_map
 from fpga_bridge.memory.uncompressed import dense_live_bytes
 from ttjax import PRESETS
+from ttjax.output import Output
 
 COMMITTED = json.loads((Path(__file__).parents[2] / "experiments/results/memory_ratios.json").read_text())[
     "rows"
@@ -26,6 +32,18 @@ def test_the_committed_rows_are_what_is_counted_now() -> None:
     assert {row["dense_live_bytes"] for row in committed} == {dense_live_bytes(config)}
     for row in fresh:
         assert row["occupied_bytes"] == sum(BITS[name] * row[name] for name in BITS) / 8
+
+
+def test_a_bar_goes_on_with_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA compiles each uncompressed model, which takes seconds."""
+    bar = Progress(console=Console(quiet=True), auto_refresh=False)
+    seen: list[list[float]] = []
+    monkeypatch.setattr(Output, "progress", lambda _: bar)
+    monkeypatch.setattr(memory_ratios, "_rows", lambda _: seen.append([t.completed for t in bar.tasks]) or [])
+    for shown in ("_table", "_draw"):
+        monkeypatch.setattr(memory_ratios, shown, lambda *_: "")
+    assert memory_ratios.MemoryRatios(tmp_path).run() == 0
+    assert seen == [[0], [1], [2]]
 
 
 def test_each_plan_does_more_to_hold_less() -> None:
