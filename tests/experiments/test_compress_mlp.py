@@ -28,7 +28,8 @@ def test_a_short_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixt
     assert row["parameters"] < result["dense"]["parameters"] / 30
     assert result["dense"]["accuracy"] > 0.3 and 0 < row["relative_error"] < 1
     # The synthetic sentences are easily told apart: what isn't trained, or not enough, shows.
-    assert 0 <= row["converted_accuracy"] < row["fine_tuned_accuracy"] <= 1 and row["scratch_accuracy"] <= 1
+    trained = (row["fine_tuned_accuracy"], row["scratch_accuracy"])
+    assert 0 <= row["converted_accuracy"] < min(trained) and max(trained) <= 1
     assert (tmp_path / "compress_mlp.png").stat().st_size > 1000
 
 
