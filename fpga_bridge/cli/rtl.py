@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -14,7 +15,7 @@ from fpga_bridge.program.manifest import make_manifest
 from fpga_bridge.rtl.bodies import BODIES
 from fpga_bridge.rtl.check import BodyReport, check_bodies, tool_versions
 from ttjax.cli_model import ModelArgs
-from ttjax.output import Output
+from ttjax.output import Output, check_apart, check_file
 
 # Lanes are alike, and the smallest unit that has all kinds of them is compiled soonest.
 SMALL = Accelerator(tile_rows=4, tile_lanes=8, norm_lanes=4, nonlinear_lanes=2, update_lanes=2)
@@ -31,6 +32,7 @@ class Rtl:
 
     Examples: fpga-bridge rtl
               fpga-bridge rtl --body nonlinear_lanes nonlinear_log --vectors 100000
+              fpga-bridge rtl --body norm_inverse --clock-class fast --verilog norm.v
     """
 
     model: Annotated[ModelArgs, tyro.conf.arg(name="")] = field(
@@ -43,17 +45,27 @@ class Rtl:
     """Operands of each body, drawn at random: any bits, special values, sums that cancel."""
     seed: int = 0
     """Of the operands."""
+    verilog: Path | None = None
+    """File for the Verilog: a module of all bodies, theirs, and the operators'."""
     json: str | None = None
     """File for the figures as JSON; - for standard output."""
 
     def run(self) -> int:
         """Compile, simulate, print the table; returns the exit status."""
         out = Output(self.json)
+        check_apart([("--json", self.json), ("--verilog", self.verilog)])
+        if self.verilog is not None:
+            check_file(self.verilog)
         config = self.model.config()
         out.say(self.model.line(config))
         with out.console.status("compiling bodies to Verilog, and simulating it"):
             reports = check_bodies(
-                make_manifest(config), self.accelerator, names=self.body, vectors=self.vectors, seed=self.seed
+                make_manifest(config),
+                self.accelerator,
+                names=self.body,
+                vectors=self.vectors,
+                seed=self.seed,
+                keep=self.verilog,
             )
             tools = tool_versions()
         out.console.print(_table(reports))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -19,8 +20,9 @@ from fpga_bridge.program.manifest import Manifest
 from fpga_bridge.rtl.bodies import BODIES, CompiledBody, compile_bodies, find_clang
 from fpga_bridge.rtl.netlist import Netlist, make_netlist
 from fpga_bridge.rtl.operators import operator_modules, xls_version
-from fpga_bridge.rtl.simulation import simulate
+from fpga_bridge.rtl.simulation import design, simulate
 from ttjax import UserError
+from ttjax.output import write_whole
 
 SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 # Zeros, ones, what overflows and underflows, infinities, NaN, and bounds within the kernel's own functions.
@@ -68,10 +70,12 @@ def check_bodies(
     vectors: int = 2000,
     seed: int = 0,
     sources: Mapping[str, str] | None = None,
+    keep: Path | None = None,
 ) -> list[BodyReport]:
     """Compiles bodies to Verilog, simulates it, and holds each result against C simulation's.
 
     ``sources`` replaces the kernel's own where the Verilog is made of them (a planted fault).
+    ``keep``: a file for the Verilog.
 
     Raises:
         UserError: no such body, no vectors, or a tool is missing or refuses what it is given.
@@ -90,7 +94,10 @@ def check_bodies(
         name: (body, make_netlist(graph, cycles, body.floats, body.integers))
         for name, (body, graph) in compiled.items()
     }
-    found = simulate(netlists, modules, operands)
+    verilog = design(netlists, modules)
+    if keep is not None:
+        write_whole(keep, verilog.encode(), "Verilog")
+    found = simulate(netlists, verilog, operands)
     return [
         _report(body, graph.count(), netlists[name][1], body(*operands[name]), found[name])
         for name, (body, graph) in compiled.items()

@@ -41,14 +41,19 @@ def headers() -> Path:
     return Path(said, "include")
 
 
+def design(bodies: Mapping[str, tuple[CompiledBody, Netlist]], operators: str) -> str:
+    """Verilog of all bodies side by side: a module ``bodies`` of them, theirs, and the operators'."""
+    return "\n".join([operators, *(netlist.text for _, netlist in bodies.values()), _top(bodies)])
+
+
 def simulate(
     bodies: Mapping[str, tuple[CompiledBody, Netlist]],
-    operators: str,
+    verilog: str,
     operands: Mapping[str, tuple[Words, Integers]],
 ) -> dict[str, Float[np.ndarray, "vectors results"]]:
     """Results of each body's Verilog for each vector, all bodies side by side in one simulation.
 
-    ``operators``: Verilog of the modules that the netlists are made of. All bodies have as many vectors.
+    ``verilog``: their ``design``. All bodies have as many vectors.
 
     Raises:
         UserError: there is no simulator or compiler, or it refuses the Verilog (its first words are quoted).
@@ -57,8 +62,7 @@ def simulate(
     (vectors,) = {len(x) for x, _ in operands.values()}
     with tempfile.TemporaryDirectory(prefix="ttfpga-rtl-") as scratch:
         folder = Path(scratch)
-        modules = [operators, *(netlist.text for _, netlist in bodies.values()), _top(bodies)]
-        (folder / "bodies.v").write_text("\n".join(modules))
+        (folder / "bodies.v").write_text(verilog)
         (folder / "bodies.inc").write_text("".join(_ports(i, *of) for i, of in enumerate(bodies.values())))
         (folder / TESTBENCH).write_text(Path(__file__).with_name(TESTBENCH).read_text())
         with (folder / "operands").open("wb") as file:

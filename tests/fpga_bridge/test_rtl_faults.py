@@ -6,6 +6,7 @@ Tests marked ``rtl`` need clang, yosys and XLS; where one is missing they are sk
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,8 +153,14 @@ def test_the_command_says_where_they_part(
 
 @pytest.mark.rtl
 @needs_tools
-def test_the_command_runs_what_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["rtl", "--body", "nonlinear_highest", "--vectors", "50", "--json", "-"]) == 0
+def test_the_command_runs_what_it_is_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    kept = tmp_path / "highest.v"
+    command = ["rtl", "--body", "nonlinear_highest", "--vectors", "50", "--json", "-", "--verilog", str(kept)]
+    assert main(command) == 0
+    assert re.findall(r"^module (\w+)", kept.read_text(), re.MULTILINE)[-2:] == [
+        "nonlinear_highest",
+        "bodies",
+    ]
     figures = json.loads(capsys.readouterr().out)
     assert [body["name"] for body in figures["bodies"]] == ["nonlinear_highest"]
     assert set(figures["tools"]) == {"clang", "XLS", "simulator"}
@@ -164,6 +171,8 @@ def test_a_body_that_is_none_and_no_vectors(capsys: pytest.CaptureFixture[str]) 
     assert "expected some of engine_to_wide" in (said := capsys.readouterr().err) and "found softmax" in said
     assert main(["rtl", "--vectors", "0"]) == 2
     assert "expected at least 1, found 0" in capsys.readouterr().err
+    assert main(["rtl", "--verilog", "no/such/folder/a.v"]) == 2
+    assert "no/such/folder" in capsys.readouterr().err
 
 
 def test_a_missing_tool_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
