@@ -43,7 +43,7 @@ def run_make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("target", ["cosim", "faults", "experiments", "lint", "unit", "test-xrt"])
+@pytest.mark.parametrize("target", ["cosim", "faults", "experiments", "lint", "unit", "test-xrt", "test-rtl"])
 @pytest.mark.parametrize("installed", [False, True])
 def test_an_environment_behind_a_link_is_refused_and_untouched(
     target: str, installed: bool, checkout: Path, tmp_path: Path
@@ -51,7 +51,7 @@ def test_an_environment_behind_a_link_is_refused_and_untouched(
     """Where it is as new as this checkout it would not be installed into: the other's code would be run."""
     other = make_environment(tmp_path / "other" / ".venv")
     if installed:
-        for name in (".installed", ".installed-dev", ".installed-xrt"):
+        for name in (".installed", ".installed-dev", ".installed-xrt", ".installed-rtl"):
             (other / name).write_text("")
     before = sorted(other.rglob("*"))
     (checkout / ".venv").symlink_to(other)
