@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -28,13 +28,12 @@ def xls() -> ModuleType:
         UserError: it is not installed.
     """
     try:
-        from xls import c_api
+        return import_module("xls.c_api")
     except ImportError as error:
         raise UserError(
             f"no XLS, which makes the operators: expected the package xls-python ({error}); install it with"
             " pip install 'ttjax-fpga[rtl]', or run make test-rtl, which does (Linux on x86-64)"
         ) from None
-    return c_api
 
 
 def xls_version() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,7 +184,7 @@ def test_a_missing_tool_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch
     ):
         with pytest.raises(UserError, match=expected):
             find()
-    monkeypatch.setitem(__import__("sys").modules, "xls", None)
+    monkeypatch.setitem(sys.modules, "xls.c_api", None)
     with pytest.raises(UserError, match=r"no XLS.*pip install 'ttjax-fpga\[rtl\]'.*make test-rtl"):
         operators.xls()
 
