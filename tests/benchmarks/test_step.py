@@ -28,6 +28,12 @@ RATE = 0.05
 LENGTHS = (10, 6)  # a full sentence, and one with padding
 
 
+@pytest.fixture(autouse=True)
+def cores_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command holds its process to its cores: here that is the one that all further tests run in."""
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def torch_model() -> Any:
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
@@ -119,9 +125,8 @@ def test_one_file_for_figures_and_plot_is_refused(tmp_path: Path, capsys: pytest
 
 
 def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
     for name in ("bars.xyz", "bars"):
         assert main(["--plot", str(tmp_path / name), "--json", str(tmp_path / "step.json")]) == 2
         assert "--plot: expected a file ending in one of" in capsys.readouterr().err
@@ -131,7 +136,6 @@ def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(
 def test_an_epoch_of_no_corpus_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(timing, "matmul_peak", lambda: pytest.fail("the work has begun"))
     monkeypatch.setenv("TTJAX_DATA", str(tmp_path / "none"))
     assert main(["--preset", "tiny", "--epoch"]) == 2
@@ -151,7 +155,6 @@ def test_goals_are_about_the_papers_sizes_on_one_core() -> None:
 def test_a_slice_that_never_ends_or_begins_is_refused(
     slice: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(timing, "matmul_peak", lambda: pytest.fail("the work has begun"))
     assert main(["--slice", slice]) == 2
     assert "--slice: expected a finite number of seconds above 0" in capsys.readouterr().err
